@@ -1,0 +1,1 @@
+//! Speaks shell: one file per subcommand.

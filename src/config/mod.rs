@@ -1,0 +1,1 @@
+//! Gathers settings: defaults < file < environment < flags.

@@ -1,0 +1,1 @@
+//! How good, and how steerable, a policy is.

@@ -1,0 +1,1 @@
+//! Speaks HTTP: routes, request and response shapes, errors.

@@ -1,0 +1,1 @@
+//! Arithmetic on tensors, as functions that carry their own gradients.

@@ -1,0 +1,25 @@
+//! Steersman: serve and train language models that every request steers by objective weights.
+//!
+//! The modules are layered, lowest first; imports point down only, and a test holds that.
+//! `ARCHITECTURE.md` draws the map and tells the two journeys: one request, one training job.
+
+pub mod types;
+
+pub mod kernel;
+pub mod steering;
+pub mod text;
+
+pub mod model;
+
+pub mod engine;
+pub mod rewards;
+
+pub mod eval;
+pub mod training;
+
+pub mod service;
+
+pub mod http;
+
+pub mod cli;
+pub mod config;

@@ -1,0 +1,1 @@
+//! One decoder, parametrised by family; its tensors, adapters and cache; sequence classifiers.

@@ -1,0 +1,1 @@
+//! Text to tokens and back, incrementally, so that caller text can never forge a control token.

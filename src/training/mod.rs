@@ -1,0 +1,1 @@
+//! The training loops: supervised, reward model, MO-ODPO. Knows nothing of HTTP or stores.

@@ -1,0 +1,10 @@
+//! Words that several layers speak: plain data, no I/O.
+
+mod message;
+mod sampling;
+
+pub use message::{ControlSpan, Message, Placement, Role};
+pub use sampling::{FinishReason, SamplingParams, Usage};
+
+/// Index into a tokenizer's vocabulary.
+pub type TokenId = u32;
