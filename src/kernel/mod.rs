@@ -1,1 +1,3 @@
 //! Arithmetic on tensors, as functions that carry their own gradients.
+
+pub mod matmul;

@@ -1,0 +1,210 @@
+//! Blocks of the product, spread over the threads: which rows meet which panels, and in what order.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::out::OutBlock;
+use super::source::Source;
+use super::tier::{Tier, Tile};
+use super::{PANEL, Precision, TILE_ROWS};
+
+/// Packed lanes of depth taken at a time: a panel block of 64 KiB, shared by the tiles of one row block.
+const DEPTH_BLOCK: usize = 512;
+/// Rows of one task, whose packed block stays in the second-level cache.
+const ROW_BLOCK: usize = 8 * TILE_ROWS;
+/// Panels of one task.
+const PANELS_PER_TASK: usize = 32;
+/// Multiply-adds below which a second thread costs more than it brings.
+const SERIAL_BELOW: usize = 1 << 16;
+
+/// The right-hand operand, packed as `[panel][depth lanes][32]`.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a> {
+    /// The packed lanes.
+    pub(super) lanes: &'a [u32],
+    /// Columns of the product.
+    pub(super) n: usize,
+    /// The inner dimension.
+    pub(super) k: usize,
+    /// What the lanes hold.
+    pub(super) precision: Precision,
+}
+
+impl Columns<'_> {
+    /// Panel `index`, at the packed steps `from..from + depth`.
+    fn panel(&self, index: usize, from: usize, depth: usize) -> &[u32] {
+        let start = (index * self.precision.lanes(self.k) + from) * PANEL;
+        &self.lanes[start..start + depth * PANEL]
+    }
+}
+
+/// Lanes that the packed columns of `source` take.
+pub(super) const fn packed_len(source: Source<'_>, precision: Precision) -> usize {
+    source.lanes().div_ceil(PANEL) * PANEL * precision.lanes(source.depth())
+}
+
+/// Packs all columns of `source` into panels.
+pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>, to: &mut [u32]) {
+    let panel_len = PANEL * precision.lanes(source.depth());
+    if panel_len == 0 {
+        return;
+    }
+    let pack = |(index, panel): (usize, &mut [u32])| {
+        let first = index * PANEL;
+        let lanes = (source.lanes() - first).min(PANEL);
+        let part = source.part(first, lanes, 0, source.depth());
+        tier.pack(precision, part, PANEL, panel);
+    };
+    if to.len() < SERIAL_BELOW {
+        to.chunks_exact_mut(panel_len).enumerate().for_each(pack);
+    } else {
+        to.par_chunks_exact_mut(panel_len)
+            .enumerate()
+            .for_each(pack);
+    }
+}
+
+/// `out = rows · columns`, or `+=`.
+pub(super) fn multiply(
+    tier: Tier,
+    rows: Source<'_>,
+    columns: Columns<'_>,
+    out: &mut [f32],
+    accumulate: bool,
+) {
+    let m = rows.lanes();
+    if columns.k == 0 {
+        if !accumulate {
+            out.fill(0.0);
+        }
+        return;
+    }
+    let panels = columns.n.div_ceil(PANEL);
+    let row_tasks = m.div_ceil(ROW_BLOCK);
+    let row_block = m.div_ceil(row_tasks);
+    let per_task = panels_per_task(row_tasks, panels);
+    let panel_tasks = panels.div_ceil(per_task);
+    let out = OutBlock::new(out, m, columns.n);
+    let run = |task: usize| {
+        let row = (task % row_tasks) * row_block;
+        let panel = (task / row_tasks) * per_task;
+        let row_count = row_block.min(m - row.min(m));
+        if row_count == 0 {
+            return;
+        }
+        let panel_count = per_task.min(panels - panel);
+        let first_column = panel * PANEL;
+        let column_count = (panel_count * PANEL).min(columns.n - first_column);
+        // SAFETY: tasks differ in their rows or in their panels, so no two of these rectangles overlap.
+        let block = unsafe { out.part((row, row_count), (first_column, column_count)) };
+        let rows = rows.part(row, row_count, 0, columns.k);
+        Task {
+            tier,
+            rows,
+            columns,
+            panel,
+            accumulate,
+        }
+        .run(&block);
+    };
+    if m * columns.n * columns.k < SERIAL_BELOW {
+        (0..row_tasks * panel_tasks).for_each(run);
+    } else {
+        (0..row_tasks * panel_tasks)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(run);
+    }
+}
+
+/// Fewer panels per task until every thread has several tasks.
+fn panels_per_task(row_tasks: usize, panels: usize) -> usize {
+    let wanted = 4 * rayon::current_num_threads();
+    let mut per_task = PANELS_PER_TASK.min(panels);
+    while per_task > 1 && row_tasks * panels.div_ceil(per_task) < wanted {
+        per_task = per_task.div_ceil(2);
+    }
+    per_task
+}
+
+/// One rectangle of the output: some rows by the panels from `panel` on.
+struct Task<'a> {
+    tier: Tier,
+    rows: Source<'a>,
+    columns: Columns<'a>,
+    panel: usize,
+    accumulate: bool,
+}
+
+impl Task<'_> {
+    fn run(&self, out: &OutBlock<'_>) {
+        let precision = self.columns.precision;
+        let total = precision.lanes(self.columns.k);
+        let row_count = self.rows.lanes();
+        with_scratch(row_count * total.min(DEPTH_BLOCK), |packed| {
+            for from in (0..total).step_by(DEPTH_BLOCK) {
+                let depth = DEPTH_BLOCK.min(total - from);
+                let packed = &mut packed[..row_count * depth];
+                self.pack_rows(from, depth, packed);
+                self.depth_block(from, depth, packed, out);
+            }
+        });
+    }
+
+    fn pack_rows(&self, from: usize, depth: usize, packed: &mut [u32]) {
+        let precision = self.columns.precision;
+        let first = from * precision.per_lane();
+        let steps = (depth * precision.per_lane()).min(self.columns.k - first);
+        for (row, count) in tiles(self.rows.lanes()) {
+            let part = self.rows.part(row, count, first, steps);
+            let to = &mut packed[row * depth..(row + count) * depth];
+            self.tier.pack(precision, part, count, to);
+        }
+    }
+
+    fn depth_block(&self, from: usize, depth: usize, packed: &[u32], out: &OutBlock<'_>) {
+        for column in (0..out.columns()).step_by(PANEL) {
+            let panel = self.columns.panel(self.panel + column / PANEL, from, depth);
+            let width = PANEL.min(out.columns() - column);
+            for (row, count) in tiles(out.rows()) {
+                // SAFETY: one tile at a time is alive here, and the task's rectangle is its own.
+                let part = unsafe { out.part((row, count), (column, width)) };
+                let tile = Tile {
+                    rows: &packed[row * depth..(row + count) * depth],
+                    panel,
+                    depth,
+                    accumulate: self.accumulate || from > 0,
+                };
+                self.tier.tile(self.columns.precision, tile, part);
+            }
+        }
+    }
+}
+
+/// Rows cut into tiles of nearly equal height: `(first, count)`.
+fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(TILE_ROWS);
+    (0..count).map(move |index| {
+        let first = index * rows / count;
+        (first, (index + 1) * rows / count - first)
+    })
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends `work` a buffer of `len` lanes (contents unspecified), kept by this thread for the next call.
+pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [u32]) -> R) -> R {
+    // The buffer leaves the store while it is lent, for a thread may take up another product while it waits.
+    let mut buffer = SCRATCH
+        .with(|store| store.borrow_mut().pop())
+        .unwrap_or_default();
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    let result = work(&mut buffer[..len]);
+    SCRATCH.with(|store| store.borrow_mut().push(buffer));
+    result
+}
