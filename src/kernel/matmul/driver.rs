@@ -7,12 +7,16 @@ use rayon::prelude::*;
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::{Tier, Tile};
-use super::{PANEL, Precision, TILE_ROWS};
+use super::{Mode, PANEL, Precision, TILE_ROWS};
 
 /// Packed lanes of depth taken at a time: a panel block of 64 KiB, shared by the tiles of one row block.
 const DEPTH_BLOCK: usize = 512;
 /// Rows of one task, whose packed block stays in the second-level cache.
 const ROW_BLOCK: usize = 8 * TILE_ROWS;
+/// Packed steps read at a time from an operand whose steps lie apart.
+const STRIP: usize = 64;
+/// Packed lanes of columns that one product holds at a time, about: 4 MiB.
+const PACKED_COLUMNS: usize = 1 << 20;
 /// Panels of one task.
 const PANELS_PER_TASK: usize = 32;
 /// Multiply-adds below which a second thread costs more than it brings.
@@ -46,22 +50,89 @@ pub(super) const fn packed_len(source: Source<'_>, precision: Precision) -> usiz
 
 /// Packs all columns of `source` into panels.
 pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>, to: &mut [u32]) {
-    let panel_len = PANEL * precision.lanes(source.depth());
-    if panel_len == 0 {
+    let depth = precision.lanes(source.depth());
+    if depth == 0 {
         return;
     }
-    let pack = |(index, panel): (usize, &mut [u32])| {
-        let first = index * PANEL;
-        let lanes = (source.lanes() - first).min(PANEL);
-        let part = source.part(first, lanes, 0, source.depth());
-        tier.pack(precision, part, PANEL, panel);
+    // A group of panels goes strip by strip, so that rows which hold many columns are read along.
+    let panels = source.lanes().div_ceil(PANEL);
+    let group = panels.div_ceil(4 * rayon::current_num_threads());
+    let pack = |(index, lanes): (usize, &mut [u32])| {
+        for (from, steps) in strips(depth) {
+            for (panel, lanes) in lanes.chunks_exact_mut(depth * PANEL).enumerate() {
+                let first = (index * group + panel) * PANEL;
+                let count = (source.lanes() - first).min(PANEL);
+                let part = packed_part(precision, source, (first, count), (from, steps));
+                tier.pack(
+                    precision,
+                    part,
+                    PANEL,
+                    &mut lanes[from * PANEL..(from + steps) * PANEL],
+                );
+            }
+        }
     };
+    let groups = group * depth * PANEL;
     if to.len() < SERIAL_BELOW {
-        to.chunks_exact_mut(panel_len).enumerate().for_each(pack);
+        to.chunks_mut(groups).enumerate().for_each(pack);
     } else {
-        to.par_chunks_exact_mut(panel_len)
-            .enumerate()
-            .for_each(pack);
+        to.par_chunks_mut(groups).enumerate().for_each(pack);
+    }
+}
+
+/// The `(first, count)` packed steps of a strip, one after the other.
+fn strips(depth: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..depth)
+        .step_by(STRIP)
+        .map(move |from| (from, STRIP.min(depth - from)))
+}
+
+/// The part of `source` that the packed steps `(from, count)` of some lanes hold.
+fn packed_part<'a>(
+    precision: Precision,
+    source: Source<'a>,
+    (lane, lanes): (usize, usize),
+    (from, count): (usize, usize),
+) -> Source<'a> {
+    let first = from * precision.per_lane();
+    let steps = (count * precision.per_lane()).min(source.depth() - first);
+    source.part(lane, lanes, first, steps)
+}
+
+/// `out = rows · columns`, or `+=`, packing the columns on the way, some depth at a time.
+pub(super) fn product(
+    tier: Tier,
+    (rows, columns): (Source<'_>, Source<'_>),
+    out: &mut [f32],
+    mode: Mode,
+) {
+    let (m, n, k) = (rows.lanes(), columns.lanes(), columns.depth());
+    let block =
+        (PACKED_COLUMNS / n).max(1).next_multiple_of(DEPTH_BLOCK) * mode.precision.per_lane();
+    let mut from = 0;
+    loop {
+        let depth = block.min(k - from);
+        let columns = columns.part(0, n, from, depth);
+        with_scratch(packed_len(columns, mode.precision), |lanes| {
+            pack_columns(tier, mode.precision, columns, lanes);
+            let columns = Columns {
+                lanes,
+                n,
+                k: depth,
+                precision: mode.precision,
+            };
+            multiply(
+                tier,
+                rows.part(0, m, from, depth),
+                columns,
+                out,
+                mode.accumulate || from > 0,
+            );
+        });
+        from += depth;
+        if from >= k {
+            break;
+        }
     }
 }
 
@@ -154,12 +225,17 @@ impl Task<'_> {
 
     fn pack_rows(&self, from: usize, depth: usize, packed: &mut [u32]) {
         let precision = self.columns.precision;
-        let first = from * precision.per_lane();
-        let steps = (depth * precision.per_lane()).min(self.columns.k - first);
-        for (row, count) in tiles(self.rows.lanes()) {
-            let part = self.rows.part(row, count, first, steps);
-            let to = &mut packed[row * depth..(row + count) * depth];
-            self.tier.pack(precision, part, count, to);
+        for (strip, steps) in strips(depth) {
+            for (row, count) in tiles(self.rows.lanes()) {
+                let part = packed_part(precision, self.rows, (row, count), (from + strip, steps));
+                let start = row * depth + strip * count;
+                self.tier.pack(
+                    precision,
+                    part,
+                    count,
+                    &mut packed[start..start + steps * count],
+                );
+            }
         }
     }
 

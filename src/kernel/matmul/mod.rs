@@ -21,7 +21,6 @@ mod tests;
 pub use linear::{frozen_linear, linear};
 pub use packed::PackedMatrix;
 
-use driver::Columns;
 use source::Source;
 use tier::Tier;
 
@@ -142,14 +141,5 @@ fn gemm_on(
     if out.is_empty() {
         return;
     }
-    driver::with_scratch(driver::packed_len(columns, mode.precision), |lanes| {
-        driver::pack_columns(tier, mode.precision, columns, lanes);
-        let columns = Columns {
-            lanes,
-            n,
-            k,
-            precision: mode.precision,
-        };
-        driver::multiply(tier, rows, columns, out, mode.accumulate);
-    });
+    driver::product(tier, (rows, columns), out, mode);
 }
