@@ -40,6 +40,9 @@ fn main() -> Result<()> {
     ] {
         measure("weight gradient gᵀ·x", Dims { m, n, k }, (true, false))?;
     }
+    if !asked("packed") {
+        return Ok(());
+    }
     for (n, k) in [(1024, 1024), (4096, 1024), (8192, 512)] {
         for rows in [1, 2, 4, 8, 16, 64] {
             measure_packed(rows, n, k);
@@ -49,6 +52,9 @@ fn main() -> Result<()> {
 }
 
 fn measure(name: &str, dims: Dims, (a_transposed, b_transposed): (bool, bool)) -> Result<()> {
+    if !asked(name) {
+        return Ok(());
+    }
     let Dims { m, n, k } = dims;
     let (a, b) = (numbers(m * k), numbers(k * n));
     let mut out = vec![0.0; m * n];
@@ -101,6 +107,13 @@ fn measure_packed(rows: usize, n: usize, k: usize) {
         speeds[0] * bytes[0],
         speeds[1] * bytes[1]
     );
+}
+
+/// Whether the command line names this product, or none.
+fn asked(name: &str) -> bool {
+    std::env::args()
+        .nth(1)
+        .is_none_or(|wanted| name.contains(&wanted))
 }
 
 /// The best speed of several runs, in units of 10^9 per second.

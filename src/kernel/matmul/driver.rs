@@ -9,12 +9,12 @@ use super::source::Source;
 use super::tier::{Tier, Tile};
 use super::{Mode, PANEL, Precision, TILE_ROWS};
 
-/// Packed lanes of depth taken at a time: a panel block of 64 KiB, shared by the tiles of one row block.
-const DEPTH_BLOCK: usize = 512;
+/// Packed lanes of depth taken at a time: a panel block of 32 KiB, shared by the tiles of one row block.
+const DEPTH_BLOCK: usize = 256;
 /// Rows of one task, whose packed block stays in the second-level cache.
 const ROW_BLOCK: usize = 8 * TILE_ROWS;
 /// Packed steps read at a time from an operand whose steps lie apart.
-const STRIP: usize = 64;
+const STRIP: usize = 16;
 /// Packed lanes of columns that one product holds at a time, about: 4 MiB.
 const PACKED_COLUMNS: usize = 1 << 20;
 /// Panels of one task.
@@ -58,7 +58,7 @@ pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>,
     let panels = source.lanes().div_ceil(PANEL);
     let group = panels.div_ceil(4 * rayon::current_num_threads());
     let pack = |(index, lanes): (usize, &mut [u32])| {
-        for (from, steps) in strips(depth) {
+        for (from, steps) in strips(source, depth) {
             for (panel, lanes) in lanes.chunks_exact_mut(depth * PANEL).enumerate() {
                 let first = (index * group + panel) * PANEL;
                 let count = (source.lanes() - first).min(PANEL);
@@ -80,11 +80,16 @@ pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>,
     }
 }
 
-/// The `(first, count)` packed steps of a strip, one after the other.
-fn strips(depth: usize) -> impl Iterator<Item = (usize, usize)> {
+/// The `(first, count)` packed steps of one strip after the other; lanes that run along memory are one strip.
+fn strips(source: Source<'_>, depth: usize) -> impl Iterator<Item = (usize, usize)> {
+    let strip = if source.depth_stride() == 1 {
+        depth
+    } else {
+        STRIP
+    };
     (0..depth)
-        .step_by(STRIP)
-        .map(move |from| (from, STRIP.min(depth - from)))
+        .step_by(strip)
+        .map(move |from| (from, strip.min(depth - from)))
 }
 
 /// The part of `source` that the packed steps `(from, count)` of some lanes hold.
@@ -225,7 +230,7 @@ impl Task<'_> {
 
     fn pack_rows(&self, from: usize, depth: usize, packed: &mut [u32]) {
         let precision = self.columns.precision;
-        for (strip, steps) in strips(depth) {
+        for (strip, steps) in strips(self.rows, depth) {
             for (row, count) in tiles(self.rows.lanes()) {
                 let part = packed_part(precision, self.rows, (row, count), (from + strip, steps));
                 let start = row * depth + strip * count;
