@@ -2,12 +2,13 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+    _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32,
+    _mm256_storeu_ps,
 };
 
 use super::out::OutBlock;
 use super::tier::Tile;
-use super::{PANEL, Precision};
+use super::{Form, PANEL};
 
 /// Columns of one register tile: half a panel.
 const HALF: usize = 16;
@@ -24,14 +25,14 @@ impl Present {
 }
 
 /// One tile of up to 12x32, as tiles of 4x16; lengths are checked by the caller.
-pub(super) fn tile(_: Present, precision: Precision, tile: Tile<'_>, mut out: OutBlock<'_>) {
+pub(super) fn tile(_: Present, form: Form, tile: Tile<'_>, mut out: OutBlock<'_>) {
     let (rows, columns) = (out.rows(), out.columns());
     for column in (0..columns).step_by(HALF) {
         for row in (0..rows).step_by(4) {
             let corner = Corner {
-                left: tile.rows[row..].as_ptr(),
+                left: tile.rows[row..].as_ptr().cast(),
                 left_step: rows,
-                right: tile.panel[column..].as_ptr(),
+                right: tile.panels[column..].as_ptr(),
                 depth: tile.depth,
                 accumulate: tile.accumulate,
                 out: out.start().wrapping_add(row * out.stride() + column),
@@ -41,9 +42,10 @@ pub(super) fn tile(_: Present, precision: Precision, tile: Tile<'_>, mut out: Ou
             // SAFETY: `Present` proves the instructions; the packed lengths are asserted by `Tier::tile`, and the
             // corner's rows and columns lie inside the block.
             unsafe {
-                match precision {
-                    Precision::F32 => corner.of_rows::<false>((rows - row).min(4)),
-                    Precision::Bf16 => corner.of_rows::<true>((rows - row).min(4)),
+                if form == Form::F32 {
+                    corner.of_rows::<false>((rows - row).min(4))
+                } else {
+                    corner.of_rows::<true>((rows - row).min(4))
                 }
             }
         }
@@ -52,7 +54,7 @@ pub(super) fn tile(_: Present, precision: Precision, tile: Tile<'_>, mut out: Ou
 
 /// Up to 4 rows by 16 columns of a tile.
 struct Corner {
-    left: *const u32,
+    left: *const f32,
     left_step: usize,
     right: *const u32,
     depth: usize,
@@ -77,7 +79,7 @@ impl Corner {
     }
 
     /// # Safety
-    /// `left` reaches `ROWS` lanes at each of `depth` steps, `right` 16 lanes, and `out` `ROWS` rows of `columns`.
+    /// `left` reaches `ROWS` lanes at each of `depth` steps (twice as many of pairs), `right` 16 lanes, and `out` `ROWS` rows of `columns`.
     #[target_feature(enable = "avx2,fma")]
     unsafe fn run<const ROWS: usize, const PAIRS: bool>(self) {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
@@ -100,12 +102,33 @@ impl Corner {
                     _mm256_loadu_si256(right.cast()),
                     _mm256_loadu_si256(right.add(8).cast()),
                 ];
+                if PAIRS {
+                    // The upper step first, as VDPBF16PS does, so that the tiers agree.
+                    let high = [upper(columns[0]), upper(columns[1])];
+                    each_row!(ROW, {
+                        let one = _mm256_set1_ps(left.add(self.left_step + ROW).read());
+                        sums[ROW][0] = _mm256_fmadd_ps(one, high[0], sums[ROW][0]);
+                        sums[ROW][1] = _mm256_fmadd_ps(one, high[1], sums[ROW][1]);
+                    });
+                }
+                let low = if PAIRS {
+                    [lower(columns[0]), lower(columns[1])]
+                } else {
+                    [
+                        _mm256_castsi256_ps(columns[0]),
+                        _mm256_castsi256_ps(columns[1]),
+                    ]
+                };
                 each_row!(ROW, {
-                    let one = _mm256_set1_epi32(left.add(ROW).read().cast_signed());
-                    sums[ROW][0] = multiply_add::<PAIRS>(sums[ROW][0], one, columns[0]);
-                    sums[ROW][1] = multiply_add::<PAIRS>(sums[ROW][1], one, columns[1]);
+                    let one = _mm256_set1_ps(left.add(ROW).read());
+                    sums[ROW][0] = _mm256_fmadd_ps(one, low[0], sums[ROW][0]);
+                    sums[ROW][1] = _mm256_fmadd_ps(one, low[1], sums[ROW][1]);
                 });
-                left = left.wrapping_add(self.left_step);
+                left = left.wrapping_add(if PAIRS {
+                    2 * self.left_step
+                } else {
+                    self.left_step
+                });
                 right = right.wrapping_add(PANEL);
             }
             each_row!(ROW, {
@@ -143,22 +166,19 @@ impl Corner {
     }
 }
 
+/// The upper bf16 of each pair.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn multiply_add<const PAIRS: bool>(sum: __m256, left: __m256i, right: __m256i) -> __m256 {
-    if PAIRS {
-        let high = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
-        let evens = _mm256_fmadd_ps(
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(left)),
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(right)),
-            sum,
-        );
-        _mm256_fmadd_ps(
-            _mm256_castsi256_ps(_mm256_and_si256(left, high)),
-            _mm256_castsi256_ps(_mm256_and_si256(right, high)),
-            evens,
-        )
-    } else {
-        _mm256_fmadd_ps(_mm256_castsi256_ps(left), _mm256_castsi256_ps(right), sum)
-    }
+fn upper(pair: __m256i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_and_si256(
+        pair,
+        _mm256_set1_epi32(0xffff_0000_u32.cast_signed()),
+    ))
+}
+
+/// The lower bf16 of each pair.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn lower(pair: __m256i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pair))
 }

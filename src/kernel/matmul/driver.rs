@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::{Tier, Tile};
-use super::{Mode, PANEL, Precision, TILE_ROWS};
+use super::{Form, Mode, PANEL, Precision, TILE_ROWS};
 
 /// Packed lanes of depth taken at a time: a panel block of 32 KiB, shared by the tiles of one row block.
 const DEPTH_BLOCK: usize = 256;
@@ -36,21 +36,26 @@ pub(super) struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    /// Panel `index`, at the packed steps `from..from + depth`.
-    fn panel(&self, index: usize, from: usize, depth: usize) -> &[u32] {
-        let start = (index * self.precision.lanes(self.k) + from) * PANEL;
-        &self.lanes[start..start + depth * PANEL]
+    /// The panels from `index` on, from packed step `from` on.
+    fn panels(&self, index: usize, from: usize) -> &[u32] {
+        &self.lanes[index * self.panel_len() + from * PANEL..]
+    }
+
+    /// Lanes of one panel.
+    const fn panel_len(&self) -> usize {
+        self.precision.form().lanes(self.k) * PANEL
     }
 }
 
 /// Lanes that the packed columns of `source` take.
 pub(super) const fn packed_len(source: Source<'_>, precision: Precision) -> usize {
-    source.lanes().div_ceil(PANEL) * PANEL * precision.lanes(source.depth())
+    source.lanes().div_ceil(PANEL) * PANEL * precision.form().lanes(source.depth())
 }
 
 /// Packs all columns of `source` into panels.
 pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>, to: &mut [u32]) {
-    let depth = precision.lanes(source.depth());
+    let form = precision.form();
+    let depth = form.lanes(source.depth());
     if depth == 0 {
         return;
     }
@@ -62,9 +67,9 @@ pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>,
             for (panel, lanes) in lanes.chunks_exact_mut(depth * PANEL).enumerate() {
                 let first = (index * group + panel) * PANEL;
                 let count = (source.lanes() - first).min(PANEL);
-                let part = packed_part(precision, source, (first, count), (from, steps));
+                let part = packed_part(form, source, (first, count), (from, steps));
                 tier.pack(
-                    precision,
+                    form,
                     part,
                     PANEL,
                     &mut lanes[from * PANEL..(from + steps) * PANEL],
@@ -94,13 +99,13 @@ fn strips(source: Source<'_>, depth: usize) -> impl Iterator<Item = (usize, usiz
 
 /// The part of `source` that the packed steps `(from, count)` of some lanes hold.
 fn packed_part<'a>(
-    precision: Precision,
+    form: Form,
     source: Source<'a>,
     (lane, lanes): (usize, usize),
     (from, count): (usize, usize),
 ) -> Source<'a> {
-    let first = from * precision.per_lane();
-    let steps = (count * precision.per_lane()).min(source.depth() - first);
+    let first = from * form.per_lane();
+    let steps = (count * form.per_lane()).min(source.depth() - first);
     source.part(lane, lanes, first, steps)
 }
 
@@ -112,8 +117,8 @@ pub(super) fn product(
     mode: Mode,
 ) {
     let (m, n, k) = (rows.lanes(), columns.lanes(), columns.depth());
-    let block =
-        (PACKED_COLUMNS / n).max(1).next_multiple_of(DEPTH_BLOCK) * mode.precision.per_lane();
+    let block = (PACKED_COLUMNS / n).max(1).next_multiple_of(DEPTH_BLOCK)
+        * mode.precision.form().per_lane();
     let mut from = 0;
     loop {
         let depth = block.min(k - from);
@@ -215,50 +220,55 @@ struct Task<'a> {
 
 impl Task<'_> {
     fn run(&self, out: &OutBlock<'_>) {
-        let precision = self.columns.precision;
-        let total = precision.lanes(self.columns.k);
+        let total = self.columns.precision.form().lanes(self.columns.k);
         let row_count = self.rows.lanes();
-        with_scratch(row_count * total.min(DEPTH_BLOCK), |packed| {
-            for from in (0..total).step_by(DEPTH_BLOCK) {
-                let depth = DEPTH_BLOCK.min(total - from);
-                let packed = &mut packed[..row_count * depth];
-                self.pack_rows(from, depth, packed);
-                self.depth_block(from, depth, packed, out);
+        // Few rows fit in the cache at any depth, and then panels are best read in one go.
+        let block = if row_count <= 4 { total } else { DEPTH_BLOCK };
+        let form = self.tier.row_form(self.columns.precision);
+        let per_step = if form == Form::Widened { 2 } else { 1 };
+        with_scratch(row_count * total.min(block) * per_step, |packed| {
+            for from in (0..total).step_by(block) {
+                let depth = block.min(total - from);
+                let packed = &mut packed[..row_count * depth * per_step];
+                self.pack_rows((from * per_step, depth * per_step), form, packed);
+                self.depth_block((from, depth), packed, out);
             }
         });
     }
 
-    fn pack_rows(&self, from: usize, depth: usize, packed: &mut [u32]) {
-        let precision = self.columns.precision;
+    fn pack_rows(&self, (from, depth): (usize, usize), form: Form, packed: &mut [u32]) {
         for (strip, steps) in strips(self.rows, depth) {
             for (row, count) in tiles(self.rows.lanes()) {
-                let part = packed_part(precision, self.rows, (row, count), (from + strip, steps));
+                let part = packed_part(form, self.rows, (row, count), (from + strip, steps));
                 let start = row * depth + strip * count;
-                self.tier.pack(
-                    precision,
-                    part,
-                    count,
-                    &mut packed[start..start + steps * count],
-                );
+                self.tier
+                    .pack(form, part, count, &mut packed[start..start + steps * count]);
             }
         }
     }
 
-    fn depth_block(&self, from: usize, depth: usize, packed: &[u32], out: &OutBlock<'_>) {
-        for column in (0..out.columns()).step_by(PANEL) {
-            let panel = self.columns.panel(self.panel + column / PANEL, from, depth);
-            let width = PANEL.min(out.columns() - column);
-            for (row, count) in tiles(out.rows()) {
+    fn depth_block(&self, (from, depth): (usize, usize), packed: &[u32], out: &OutBlock<'_>) {
+        let row_lanes = packed.len() / out.rows();
+        let panels = out.columns().div_ceil(PANEL);
+        let most = self.tier.most_panels(out.rows());
+        let mut panel = 0;
+        while panel < panels {
+            let count = if panels - panel >= most { most } else { 1 };
+            let column = panel * PANEL;
+            let width = (count * PANEL).min(out.columns() - column);
+            for (row, rows) in tiles(out.rows()) {
                 // SAFETY: one tile at a time is alive here, and the task's rectangle is its own.
-                let part = unsafe { out.part((row, count), (column, width)) };
+                let part = unsafe { out.part((row, rows), (column, width)) };
                 let tile = Tile {
-                    rows: &packed[row * depth..(row + count) * depth],
-                    panel,
+                    rows: &packed[row * row_lanes..(row + rows) * row_lanes],
+                    panels: self.columns.panels(self.panel + panel, from),
+                    panel_stride: self.columns.panel_len(),
                     depth,
                     accumulate: self.accumulate || from > 0,
                 };
                 self.tier.tile(self.columns.precision, tile, part);
             }
+            panel += count;
         }
     }
 }

@@ -8,6 +8,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod driver;
+mod form;
 mod linear;
 mod out;
 mod packed;
@@ -21,6 +22,7 @@ mod tests;
 pub use linear::{frozen_linear, linear};
 pub use packed::PackedMatrix;
 
+use form::Form;
 use source::Source;
 use tier::Tier;
 
@@ -39,17 +41,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Steps along the inner dimension that one packed 32-bit lane holds.
-    const fn per_lane(self) -> usize {
+    /// How the right-hand operand is packed.
+    const fn form(self) -> Form {
         match self {
-            Self::F32 => 1,
-            Self::Bf16 => 2,
+            Self::F32 => Form::F32,
+            Self::Bf16 => Form::Pairs,
         }
-    }
-
-    /// Packed lanes that `k` steps take.
-    const fn lanes(self, k: usize) -> usize {
-        k.div_ceil(self.per_lane())
     }
 }
 
@@ -132,8 +129,8 @@ fn gemm_on(
 ) {
     let Dims { m, n, k } = dims;
     assert_eq!(
-        out.len(),
-        m * n,
+        Some(out.len()),
+        m.checked_mul(n),
         "the output of a {m}x{n} product has the wrong length"
     );
     let rows = Source::new(a.data, (m, a.row_stride), (k, a.col_stride));

@@ -22,8 +22,8 @@ impl<'a> OutBlock<'a> {
     /// The whole of `out`, `rows` by `columns`.
     pub(super) fn new(out: &'a mut [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(
-            out.len(),
-            rows * columns,
+            Some(out.len()),
+            rows.checked_mul(columns),
             "an output block must cover its slice"
         );
         Self {

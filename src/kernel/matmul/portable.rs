@@ -3,33 +3,26 @@
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::Tile;
-use super::{PANEL, Precision};
+use super::{Form, PANEL};
 
 /// Packs `source` into `[depth lanes][width]`; lengths are checked by the caller.
-pub(super) fn pack(precision: Precision, source: Source<'_>, width: usize, to: &mut [u32]) {
+pub(super) fn pack(form: Form, source: Source<'_>, width: usize, to: &mut [u32]) {
     for (lane_step, row) in to.chunks_exact_mut(width).enumerate() {
         for (lane, place) in row.iter_mut().enumerate() {
-            *place = if lane < source.lanes() {
-                packed_lane(precision, source, lane, lane_step)
-            } else {
-                0
+            let number = |step: usize| {
+                if lane < source.lanes() && step < source.depth() {
+                    source.at(lane, step)
+                } else {
+                    0.0
+                }
             };
-        }
-    }
-}
-
-fn packed_lane(precision: Precision, source: Source<'_>, lane: usize, lane_step: usize) -> u32 {
-    match precision {
-        Precision::F32 => source.at(lane, lane_step).to_bits(),
-        Precision::Bf16 => {
-            let low = bf16_bits(source.at(lane, 2 * lane_step));
-            let next = 2 * lane_step + 1;
-            let high = if next < source.depth() {
-                bf16_bits(source.at(lane, next))
-            } else {
-                0
+            *place = match form {
+                Form::F32 => number(lane_step).to_bits(),
+                Form::Pairs => {
+                    bf16_bits(number(2 * lane_step)) | (bf16_bits(number(2 * lane_step + 1)) << 16)
+                }
+                Form::Widened => bf16_bits(number(lane_step)) << 16,
             };
-            low | (high << 16)
         }
     }
 }
@@ -38,8 +31,8 @@ fn bf16_bits(value: f32) -> u32 {
     u32::from(half::bf16::from_f32(value).to_bits())
 }
 
-/// One register tile; lengths are checked by the caller.
-pub(super) fn tile(precision: Precision, tile: Tile<'_>, mut out: OutBlock<'_>) {
+/// One register tile of one panel; lengths are checked by the caller.
+pub(super) fn tile(form: Form, tile: Tile<'_>, mut out: OutBlock<'_>) {
     let rows = out.rows();
     for row in 0..rows {
         let columns = out.columns();
@@ -54,30 +47,27 @@ pub(super) fn tile(precision: Precision, tile: Tile<'_>, mut out: OutBlock<'_>) 
         let steps = tile
             .rows
             .chunks_exact(rows)
-            .zip(tile.panel.chunks_exact(PANEL));
+            .zip(tile.panels.chunks_exact(PANEL));
         for (left, right) in steps {
-            add_step(precision, left[row], right, &mut sums);
+            add_step(form, left[row], right, &mut sums);
         }
         target.copy_from_slice(&sums[..columns]);
     }
 }
 
 #[inline]
-fn add_step(precision: Precision, left: u32, right: &[u32], sums: &mut [f32; PANEL]) {
-    match precision {
-        Precision::F32 => {
-            let left = f32::from_bits(left);
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum += left * f32::from_bits(*right);
-            }
+fn add_step(form: Form, left: u32, right: &[u32], sums: &mut [f32; PANEL]) {
+    if form == Form::F32 {
+        let left = f32::from_bits(left);
+        for (sum, right) in sums.iter_mut().zip(right) {
+            *sum += left * f32::from_bits(*right);
         }
-        Precision::Bf16 => {
-            let (low, high) = halves(left);
-            for (sum, right) in sums.iter_mut().zip(right) {
-                let (right_low, right_high) = halves(*right);
-                *sum += low * right_low;
-                *sum += high * right_high;
-            }
+    } else {
+        let (low, high) = halves(left);
+        for (sum, right) in sums.iter_mut().zip(right) {
+            let (right_low, right_high) = halves(*right);
+            *sum += high * right_high;
+            *sum += low * right_low;
         }
     }
 }

@@ -14,7 +14,10 @@ impl<'a> Source<'a> {
     /// A view of `(count, stride)` lanes and `(count, stride)` steps of depth.
     pub(super) fn new(data: &'a [f32], lanes: (usize, usize), depth: (usize, usize)) -> Self {
         if lanes.0 > 0 && depth.0 > 0 {
-            let last = (lanes.0 - 1) * lanes.1 + (depth.0 - 1) * depth.1;
+            // Saturating: a product that wraps around must not pass for a small one.
+            let last = (lanes.0 - 1)
+                .saturating_mul(lanes.1)
+                .saturating_add((depth.0 - 1).saturating_mul(depth.1));
             assert!(
                 last < data.len(),
                 "an operand of {}x{} with strides {} and {} reaches element {last}, but {} are given",

@@ -77,7 +77,7 @@ proptest! {
 
     #[test]
     fn rows_do_not_depend_on_their_batch(
-        (rows, n, k) in (1usize..70, 1usize..130, 1usize..70),
+        (rows, n, k) in (1usize..70, 1usize..200, 1usize..70),
         seed in any::<u32>(),
     ) {
         let (x, w) = (numbers(rows * k, seed), numbers(n * k, !seed));
@@ -112,7 +112,15 @@ fn strided(data: &[f32], (rows, columns): (usize, usize), way: u8, gap: usize) -
 
 #[test]
 fn deep_and_wide_products_agree_with_the_triple_loop() {
-    for (m, n, k) in [(5, 40, 2500), (200, 70, 33), (3, 3000, 17), (130, 2100, 5)] {
+    for (m, n, k) in [
+        (5, 40, 2500),
+        (2, 330, 1501),
+        (1, 129, 3),
+        (4, 64, 900),
+        (200, 70, 33),
+        (3, 3000, 17),
+        (130, 2100, 5),
+    ] {
         let dims = Dims { m, n, k };
         let (a, b) = (numbers(m * k, 3), numbers(k * n, 4));
         let (left, right) = (
@@ -149,6 +157,44 @@ fn a_deep_row_alone_equals_the_row_in_a_large_batch() {
             }
         }
     }
+}
+
+/// The tiers that multiply with FMA agree on bf16, so a result does not depend on which of them a processor gets.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn tiers_with_fused_multiply_add_agree_on_bf16_bit_for_bit() {
+    for (m, n, k) in [(1, 200, 1001), (2, 130, 64), (4, 97, 700), (40, 70, 1500)] {
+        let (a, b) = (numbers(m * k, 3), numbers(k * n, 4));
+        let (left, right) = (
+            Operand::row_major(&a, k),
+            Operand::row_major(&b, k).transposed(),
+        );
+        let results: Vec<_> = Tier::all()
+            .into_iter()
+            .filter(|tier| *tier != Tier::Portable)
+            .map(|tier| {
+                let mut out = vec![0.0; m * n];
+                let mode = Precision::Bf16.into();
+                gemm_on(tier, (Dims { m, n, k }, mode), left, right, &mut out);
+                out
+            })
+            .collect();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[test]
+#[should_panic(expected = "reaches element")]
+fn an_operand_too_short_for_its_strides_is_refused() {
+    let short = Operand::row_major(&[0.0; 11], 4);
+    let dims = Dims { m: 3, n: 3, k: 4 };
+    gemm(
+        dims,
+        short,
+        Operand::row_major(&[0.0; 12], 3),
+        &mut [0.0; 9],
+        Precision::F32.into(),
+    );
 }
 
 #[test]
