@@ -8,10 +8,6 @@ pub(super) enum Form {
     F32,
     /// Two bf16 steps, the first in the low half; an odd end is filled with zero.
     Pairs,
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "only the x86-64 tiers pack rows this way")
-    )]
     /// One step rounded to bf16 and written as f32; an odd end is followed by a step of zeros, as in `Pairs`.
     Widened,
 }

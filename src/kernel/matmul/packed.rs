@@ -32,7 +32,11 @@ impl PackedMatrix {
         (n, k): (usize, usize),
         precision: Precision,
     ) -> Self {
-        assert_eq!(weight.len(), n * k, "a {n}x{k} weight has the wrong length");
+        assert_eq!(
+            Some(weight.len()),
+            n.checked_mul(k),
+            "a {n}x{k} weight has the wrong length"
+        );
         let source = Source::new(weight, (n, k), (k, 1));
         let mut lanes = vec![0; driver::packed_len(source, precision)];
         driver::pack_columns(tier, precision, source, &mut lanes);
@@ -69,8 +73,8 @@ impl PackedMatrix {
     /// If `x` or `out` does not have the length that `rows` asks for.
     pub fn matmul_into(&self, x: &[f32], rows: usize, out: &mut [f32]) {
         assert_eq!(
-            x.len(),
-            rows * self.k,
+            Some(x.len()),
+            rows.checked_mul(self.k),
             "{rows} rows of {} inputs expected",
             self.k
         );
@@ -83,8 +87,8 @@ impl PackedMatrix {
     /// If `x` or `out` does not hold what `rows` asks for.
     pub fn strided_into(&self, x: Operand<'_>, rows: usize, out: &mut [f32]) {
         assert_eq!(
-            out.len(),
-            rows * self.n,
+            Some(out.len()),
+            rows.checked_mul(self.n),
             "{rows} rows of {} outputs expected",
             self.n
         );

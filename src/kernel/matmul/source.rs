@@ -63,6 +63,7 @@ impl<'a> Source<'a> {
         self.depth
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(super) const fn lane_stride(&self) -> usize {
         self.lane_stride
     }
@@ -72,6 +73,7 @@ impl<'a> Source<'a> {
     }
 
     /// The numbers, from the first element on.
+    #[cfg(target_arch = "x86_64")]
     pub(super) const fn data(&self) -> &'a [f32] {
         self.data
     }

@@ -38,14 +38,16 @@ impl Tier {
     /// Every tier this processor can run, for tests.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
-        let mut all = vec![Self::Portable];
+        let portable = std::iter::once(Self::Portable);
         #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(avx512::Present::detect().map(Self::Avx512));
-            all.extend(avx512::Present::detect().map(|present| Self::Avx512(present.other_form())));
-            all.extend(avx2::Present::detect().map(Self::Avx2));
-        }
-        all
+        let portable = {
+            let wide = avx512::Present::detect();
+            let forms = wide.into_iter().flat_map(|wide| [wide, wide.other_form()]);
+            portable
+                .chain(forms.map(Self::Avx512))
+                .chain(avx2::Present::detect().map(Self::Avx2))
+        };
+        portable.collect()
     }
 
     /// How the left-hand operand is packed; the right-hand one always by `Precision::form`.
