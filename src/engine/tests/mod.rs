@@ -1,0 +1,1 @@
+//! Tests of the engine as a whole, over a model whose every logit shows its history.
