@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::EngineError;
 
+/// Longest queue: room for it is set aside at the start.
+const MAX_QUEUE: usize = 100_000;
+
 /// The engine's bounds. Each holds memory or latency down; none changes what is generated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,6 +43,12 @@ impl EngineConfig {
                 "max_batch_tokens is {}, expected at least max_sequences ({}): every running \
                  sequence decodes one token per iteration",
                 self.max_batch_tokens, self.max_sequences
+            )));
+        }
+        if self.queue_capacity > MAX_QUEUE {
+            return Err(EngineError::Config(format!(
+                "queue_capacity is {}, expected at most {MAX_QUEUE}",
+                self.queue_capacity
             )));
         }
         Ok(())

@@ -10,11 +10,11 @@ pub struct EngineStats {
     pub running: usize,
     /// Requests that wait for a place.
     pub waiting: usize,
-    /// Iterations so far, failed ones included.
+    /// Passes through the model so far, failed ones included.
     pub iterations: u64,
     /// Tokens generated so far, over all requests.
     pub tokens_generated: u64,
-    /// When the last iteration ended.
+    /// When the last pass ended.
     pub last_iteration: Option<Instant>,
     /// When the last token was generated: a live engine with work to do has a recent one.
     pub last_token: Option<Instant>,
@@ -24,9 +24,14 @@ pub struct EngineStats {
 #[derive(Debug)]
 pub(super) struct Gate {
     capacity: usize,
-    inside: Mutex<usize>,
+    state: Mutex<State>,
     left: Condvar,
-    figures: Mutex<EngineStats>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inside: usize,
+    stats: EngineStats,
 }
 
 /// A request's place in the engine, from submission to its last event.
@@ -37,9 +42,8 @@ impl Gate {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            inside: Mutex::new(0),
+            state: Mutex::default(),
             left: Condvar::new(),
-            figures: Mutex::new(EngineStats::default()),
         }
     }
 
@@ -49,48 +53,51 @@ impl Gate {
 
     /// A place, if one is free.
     pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
-        let mut inside = lock(&self.inside);
-        (*inside < self.capacity).then(|| {
-            *inside += 1;
+        let mut state = self.lock();
+        (state.inside < self.capacity).then(|| {
+            state.inside += 1;
             Permit(Arc::clone(self))
         })
     }
 
     /// A place, as soon as one is free. Blocks the thread.
     pub(super) fn enter(self: &Arc<Self>) -> Permit {
-        let mut inside = lock(&self.inside);
-        while *inside >= self.capacity {
-            inside = self
+        let mut state = self.lock();
+        while state.inside >= self.capacity {
+            state = self
                 .left
-                .wait(inside)
+                .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *inside += 1;
+        state.inside += 1;
         Permit(Arc::clone(self))
     }
 
     /// Lets the engine thread change the published figures.
     pub(super) fn publish(&self, change: impl FnOnce(&mut EngineStats)) {
-        change(&mut lock(&self.figures));
+        change(&mut self.lock().stats);
     }
 
     pub(super) fn stats(&self) -> EngineStats {
-        let inside = *lock(&self.inside);
-        let mut stats = lock(&self.figures).clone();
-        stats.running = stats.running.min(inside);
-        stats.waiting = inside - stats.running;
-        stats
+        let state = self.lock();
+        // The engine publishes a little after places have changed hands.
+        let running = state.stats.running.min(state.inside);
+        EngineStats {
+            running,
+            waiting: state.inside - running,
+            ..state.stats.clone()
+        }
+    }
+
+    /// Locks even after a panic elsewhere: what is inside are counters, whole at every moment.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *lock(&self.0.inside) -= 1;
+        self.0.lock().inside -= 1;
         self.0.left.notify_one();
     }
-}
-
-/// Locks even after a panic elsewhere: what is inside are counters, whole at every moment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

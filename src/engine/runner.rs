@@ -114,31 +114,19 @@ impl<M: StepModel> Runner<M> {
     /// One forward pass, and what follows from it.
     fn iterate(&mut self, mut grants: Vec<Grant>) {
         self.gather_adapters(&mut grants);
-        let mut generated = 0;
         match self.step(&grants) {
-            Ok(logits) => generated += self.absorb(&grants, &logits),
-            Err(error) if grants.len() == 1 => self.fail(grants[0], error),
+            Ok(logits) => self.absorb(&grants, &logits),
+            Err(error) if grants.len() == 1 => self.fail(grants[0].sequence, error),
             Err(error) => {
                 tracing::warn!(%error, sequences = grants.len(), "a batch failed, retrying alone");
                 for grant in grants {
                     match self.step_alone(grant) {
-                        Ok(logits) => generated += self.absorb(&[grant], &logits),
-                        Err(error) => self.fail(grant, error),
+                        Ok(logits) => self.absorb(&[grant], &logits),
+                        Err(error) => self.fail(grant.sequence, error),
                     }
                 }
             }
         }
-        self.running.retain(|sequence| !sequence.is_over());
-        let now = Instant::now();
-        self.gate.publish(|stats| {
-            stats.running = self.running.len();
-            stats.iterations += 1;
-            stats.tokens_generated += generated;
-            stats.last_iteration = Some(now);
-            if generated > 0 {
-                stats.last_token = Some(now);
-            }
-        });
     }
 
     /// Orders grants so that rows of one adapter are neighbours; otherwise the order stays.
@@ -171,11 +159,16 @@ impl<M: StepModel> Runner<M> {
             caches.push(cache);
         }
         let expected = spans.iter().filter(|span| span.samples).count() * self.model.vocab_size();
-        let logits = guarded(|| {
+        let outcome = guarded(|| {
             self.model
                 .step(&spans, &mut caches)
                 .map_err(EngineError::Step)
-        })?;
+        });
+        self.gate.publish(|stats| {
+            stats.iterations += 1;
+            stats.last_iteration = Some(Instant::now());
+        });
+        let logits = outcome?;
         if logits.len() == expected {
             Ok(logits)
         } else {
@@ -196,8 +189,8 @@ impl<M: StepModel> Runner<M> {
         self.step(&[grant])
     }
 
-    /// Draws a token for every sequence whose history is all cached. Returns how many were drawn.
-    fn absorb(&mut self, grants: &[Grant], logits: &[f32]) -> u64 {
+    /// Draws a token for every sequence whose history is all cached.
+    fn absorb(&mut self, grants: &[Grant], logits: &[f32]) {
         let drawing: Vec<usize> = grants
             .iter()
             .filter(|grant| self.running[grant.sequence].advance(grant.tokens))
@@ -221,31 +214,28 @@ impl<M: StepModel> Runner<M> {
         } else {
             draws.iter().map(draw).collect()
         };
-        let mut generated = 0;
+        let generated = drawn.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+        if generated > 0 {
+            // Before the tokens are told: who has heard of one finds it counted.
+            self.gate.publish(|stats| {
+                stats.tokens_generated += generated;
+                stats.last_token = Some(Instant::now());
+            });
+        }
         for (&index, outcome) in drawing.iter().zip(drawn) {
             match outcome {
-                Ok(token) => {
-                    self.running[index].accept(token);
-                    generated += 1;
-                }
-                Err(error) => self.fail(
-                    Grant {
-                        sequence: index,
-                        tokens: 0,
-                    },
-                    error,
-                ),
+                Ok(token) => self.running[index].accept(token),
+                Err(error) => self.fail(index, error),
             }
         }
-        generated
     }
 
-    fn fail(&mut self, grant: Grant, error: EngineError) {
+    fn fail(&mut self, sequence: usize, error: EngineError) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "a sequence failed"
         );
-        self.running[grant.sequence].fail(error);
+        self.running[sequence].fail(error);
     }
 }
 
