@@ -14,8 +14,8 @@ use crate::types::{SamplingParams, TokenId};
 use super::SampledToken;
 use super::logits::{Mass, Scale, Scored, by_rank, largest, leading};
 
-/// Tokens that a nucleus is looked for in first; most are smaller.
-const FIRST_NUCLEUS: usize = 64;
+/// How many tokens a nucleus is looked for among, before the whole row is: most are small.
+const USUAL_NUCLEI: [usize; 2] = [64, 1024];
 
 /// A token with its unnormalised probability.
 type Weighted = (TokenId, f32);
@@ -148,10 +148,12 @@ fn survivors(logits: &[f32], sampling: &SamplingParams, scale: Scale) -> Vec<Wei
 /// The likeliest tokens that hold `share` of the mass, without sorting the whole row.
 fn nucleus(logits: &[f32], share: f64, scale: Scale) -> Vec<Weighted> {
     let wanted = share * Mass::new(logits, scale).total();
-    let mut ranked = weigh(leading(logits, FIRST_NUCLEUS), scale);
-    if let Some(len) = nucleus_len(&ranked, wanted) {
-        ranked.truncate(len);
-        return ranked;
+    for count in USUAL_NUCLEI {
+        let mut ranked = weigh(leading(logits, count), scale);
+        if let Some(len) = nucleus_len(&ranked, wanted) {
+            ranked.truncate(len);
+            return ranked;
+        }
     }
     // Halves the range in which the last kept token stands, by rank.
     let mut tokens: Vec<Scored> = (0..).zip(logits.iter().copied()).collect();
