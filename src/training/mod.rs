@@ -3,6 +3,9 @@
 pub mod data;
 mod error;
 pub mod loss;
+pub mod observe;
 pub mod pairs;
+pub mod seeds;
+pub mod state;
 
 pub use error::TrainingError;
