@@ -51,7 +51,12 @@ impl Scale {
     }
 
     pub(super) fn weight(self, logit: f32) -> f32 {
-        exp((logit - self.largest) * self.inverse_temperature)
+        exp(self.exponent(logit))
+    }
+
+    /// The logarithm of the weight.
+    pub(super) fn exponent(self, logit: f32) -> f32 {
+        (logit - self.largest) * self.inverse_temperature
     }
 }
 

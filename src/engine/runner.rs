@@ -24,6 +24,14 @@ use super::{EngineConfig, EngineError, SampledToken, StepModel};
 /// Logits from which on drawing is shared among threads.
 const PARALLEL_LOGITS: usize = 1 << 16;
 
+/// A model broke its word to the engine.
+#[derive(Debug, thiserror::Error)]
+#[error("the model returned {got} logits, expected {expected}")]
+struct LogitCount {
+    got: usize,
+    expected: usize,
+}
+
 /// Everything the engine thread owns.
 pub(super) struct Runner<M: StepModel> {
     model: Arc<M>,
@@ -169,14 +177,14 @@ impl<M: StepModel> Runner<M> {
             stats.last_iteration = Some(Instant::now());
         });
         let logits = outcome?;
-        if logits.len() == expected {
-            Ok(logits)
-        } else {
-            let got = logits.len();
-            Err(EngineError::Panicked(format!(
-                "it returned {got} logits, expected {expected}"
-            )))
+        if logits.len() != expected {
+            let error = LogitCount {
+                got: logits.len(),
+                expected,
+            };
+            return Err(EngineError::Step(Arc::new(error)));
         }
+        Ok(logits)
     }
 
     /// Runs one sequence of a failed batch again, from the cache it had before.

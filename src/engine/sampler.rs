@@ -12,10 +12,10 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::types::{SamplingParams, TokenId};
 
 use super::SampledToken;
-use super::logits::{Mass, Scale, Scored, largest, leading};
+use super::logits::{Mass, Scale, Scored, by_rank, largest, leading};
 
-/// Tokens that a nucleus is looked for in first; most are smaller.
-const FIRST_NUCLEUS: usize = 64;
+/// How many tokens a nucleus is looked for among, before the whole row is: most are small.
+const USUAL_NUCLEI: [usize; 2] = [64, 1024];
 
 /// A token with its unnormalised probability.
 type Weighted = (TokenId, f32);
@@ -139,11 +139,7 @@ fn survivors(logits: &[f32], sampling: &SamplingParams, scale: Scale) -> Vec<Wei
     } else if top_p < 1.0 {
         nucleus(logits, f64::from(top_p), scale)
     } else {
-        let all = logits.iter().map(|&logit| scale.weight(logit));
-        (0..)
-            .zip(all)
-            .filter(|&(_, weight)| weight >= min_p)
-            .collect()
+        at_least(logits, min_p, scale)
     };
     kept.retain(|&(_, weight)| weight >= min_p);
     kept
@@ -152,16 +148,45 @@ fn survivors(logits: &[f32], sampling: &SamplingParams, scale: Scale) -> Vec<Wei
 /// The likeliest tokens that hold `share` of the mass, without sorting the whole row.
 fn nucleus(logits: &[f32], share: f64, scale: Scale) -> Vec<Weighted> {
     let wanted = share * Mass::new(logits, scale).total();
-    let mut count = FIRST_NUCLEUS;
-    loop {
+    for count in USUAL_NUCLEI {
         let mut ranked = weigh(leading(logits, count), scale);
-        let len = nucleus_len(&ranked, wanted);
-        if len.is_some() || ranked.len() < count {
-            ranked.truncate(len.unwrap_or(ranked.len()));
+        if let Some(len) = nucleus_len(&ranked, wanted) {
+            ranked.truncate(len);
             return ranked;
         }
-        count *= 8;
     }
+    // Halves the range in which the last kept token stands, by rank.
+    let mut tokens: Vec<Scored> = (0..).zip(logits.iter().copied()).collect();
+    let (mut start, mut end, mut held) = (0, tokens.len(), 0.0);
+    while end - start > 1 {
+        let middle = start + (end - start) / 2;
+        tokens[start..end].select_nth_unstable_by(middle - start, by_rank);
+        let half = tokens[start..middle].iter();
+        let mass: f64 = half.map(|&(_, logit)| f64::from(scale.weight(logit))).sum();
+        if held + mass >= wanted {
+            end = middle;
+        } else {
+            held += mass;
+            start = middle;
+        }
+    }
+    let last = tokens[start];
+    // In order of ids: the order that the selection leaves is nobody's promise.
+    let kept = (0..)
+        .zip(logits.iter().copied())
+        .filter(|token| by_rank(token, &last).is_le());
+    weigh(kept, scale)
+}
+
+/// A superset of the tokens with at least the unnormalised probability `floor`, and little more.
+fn at_least(logits: &[f32], floor: f32, scale: Scale) -> Vec<Weighted> {
+    // Exponents are compared, as they are cheaper than weights; the slack covers their rounding.
+    let floor = floor.ln() - 1e-3;
+    let tokens = (0..).zip(logits.iter().copied());
+    weigh(
+        tokens.filter(|&(_, logit)| scale.exponent(logit) >= floor),
+        scale,
+    )
 }
 
 /// How many of the ranked tokens it takes to hold the wanted mass; `None` if all hold less.
@@ -174,11 +199,9 @@ fn nucleus_len(ranked: &[Weighted], wanted: f64) -> Option<usize> {
     last.map(|last| last + 1)
 }
 
-fn weigh(ranked: Vec<Scored>, scale: Scale) -> Vec<Weighted> {
-    ranked
-        .into_iter()
-        .map(|(id, logit)| (id, scale.weight(logit)))
-        .collect()
+fn weigh(tokens: impl IntoIterator<Item = Scored>, scale: Scale) -> Vec<Weighted> {
+    let weigh = |(id, logit)| (id, scale.weight(logit));
+    tokens.into_iter().map(weigh).collect()
 }
 
 fn total(tokens: &[Weighted]) -> f64 {

@@ -26,8 +26,8 @@ pub(super) struct Sequence<M: StepModel> {
     adapter: Option<Arc<M::Adapter>>,
     sampling: SamplingParams,
     events: mpsc::Sender<TokenEvent>,
-    ended: bool,
-    _permit: Permit,
+    /// Given back before the last event is told: who has heard it finds the place free.
+    permit: Option<Permit>,
 }
 
 impl<M: StepModel> Sequence<M> {
@@ -45,14 +45,13 @@ impl<M: StepModel> Sequence<M> {
             adapter: request.adapter,
             sampling: request.sampling,
             events,
-            ended: false,
-            _permit: permit,
+            permit: Some(permit),
         }
     }
 
     /// Whether it has told its last event, or nobody listens.
     pub(super) fn is_over(&self) -> bool {
-        self.ended || self.events.is_closed()
+        self.permit.is_none() || self.events.is_closed()
     }
 
     /// Tokens generated so far.
@@ -117,12 +116,12 @@ impl<M: StepModel> Sequence<M> {
             prompt_tokens: self.prompt_tokens,
             completion_tokens: self.generated(),
         };
-        self.ended = true;
+        self.permit = None;
         self.tell(TokenEvent::Finished { reason, usage });
     }
 
     pub(super) fn fail(&mut self, error: EngineError) {
-        self.ended = true;
+        self.permit = None;
         self.tell(TokenEvent::Failed(error));
     }
 
