@@ -101,6 +101,18 @@ pub enum TrainingError {
     /// The arithmetic failed.
     #[error("computation failed")]
     Compute(#[from] candle_core::Error),
+    /// The model failed.
+    #[error("model")]
+    Model(#[from] crate::model::ModelError),
+    /// The engine that draws completions failed.
+    #[error("engine")]
+    Engine(#[from] crate::engine::EngineError),
+    /// A reward failed.
+    #[error("reward")]
+    Reward(#[from] crate::rewards::RewardError),
+    /// A prompt could not be encoded.
+    #[error("text")]
+    Text(#[from] crate::text::TextError),
     /// Tensors could not be written or read as safetensors.
     #[error("safetensors")]
     Safetensors(#[from] safetensors::SafeTensorError),

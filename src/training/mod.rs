@@ -1,10 +1,17 @@
 //! The training loops: supervised, reward model, MO-ODPO. Knows nothing of HTTP or stores.
 
+pub mod config;
 pub mod data;
 mod error;
+pub mod gradients;
+pub mod logps;
 pub mod loss;
 pub mod observe;
+pub mod optim;
 pub mod pairs;
+pub mod policy;
+pub mod preference_step;
+pub mod schedule;
 pub mod seeds;
 pub mod state;
 

@@ -1,0 +1,3 @@
+//! Training held against PyTorch, and whole jobs on the small fixtures.
+
+mod dpo_step;
