@@ -92,12 +92,6 @@ pub enum TrainingError {
         /// The cap.
         cap: f32,
     },
-    /// The observer asked the job to stop.
-    #[error("stopped on request at step {step}; the state is saved, resume to go on")]
-    Interrupted {
-        /// The step reached.
-        step: u64,
-    },
     /// The arithmetic failed.
     #[error("computation failed")]
     Compute(#[from] candle_core::Error),
@@ -113,6 +107,9 @@ pub enum TrainingError {
     /// A prompt could not be encoded.
     #[error("text")]
     Text(#[from] crate::text::TextError),
+    /// A steering manifest could not be written.
+    #[error("steering manifest")]
+    Steering(#[from] crate::steering::WeightError),
     /// Tensors could not be written or read as safetensors.
     #[error("safetensors")]
     Safetensors(#[from] safetensors::SafeTensorError),

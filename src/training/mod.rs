@@ -3,14 +3,17 @@
 pub mod config;
 pub mod data;
 mod error;
+pub mod fingerprint;
 pub mod gradients;
 pub mod logps;
 pub mod loss;
+pub mod mo_odpo;
 pub mod observe;
 pub mod optim;
 pub mod pairs;
 pub mod policy;
 pub mod preference_step;
+pub mod rollout;
 pub mod schedule;
 pub mod seeds;
 pub mod state;

@@ -51,11 +51,17 @@ impl Golden {
             let uncertain = (noise / gradient[index].abs()).min(2.0);
             let bound = 1e-5 + rate * steps as f32 * uncertain;
             beyond += usize::from((a - e).abs() > bound);
-            assert!((a - e).abs() <= bound + 1e-4, "{label} {tensor}[{index}]: {a} is not {e}");
+            assert!(
+                (a - e).abs() <= bound + 1e-4,
+                "{label} {tensor}[{index}]: {a} is not {e}"
+            );
         }
         // An element whose first update was chance feeds back on its neighbours' next gradients.
         let allowed = if steps == 1 { 0 } else { expected.len() / 100 };
-        assert!(beyond <= allowed, "{label} {tensor}: {beyond} elements differ by more than 1e-5");
+        assert!(
+            beyond <= allowed,
+            "{label} {tensor}: {beyond} elements differ by more than 1e-5"
+        );
     }
 
     /// Rows are chosen 0 .. n, then rejected 0 .. n.

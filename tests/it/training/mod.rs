@@ -1,3 +1,4 @@
 //! Training held against PyTorch, and whole jobs on the small fixtures.
 
 mod dpo_step;
+mod mo_odpo;
