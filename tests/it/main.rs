@@ -2,3 +2,4 @@
 
 #[expect(dead_code, reason = "each part of the tests uses its share")]
 mod fixtures;
+mod training;
