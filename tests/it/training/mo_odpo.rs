@@ -52,8 +52,8 @@ fn job(folder: &Path, more: &str) -> MoOdpoJob {
     let text = format!(
         r#"
 objectives = [
-  {{ name = "brevity", description = "Short.", reward = {{ kind = "rule", rule = {{ name = "length", unit = "tokens", goal = "shorter", scale = 8.0 }} }} }},
-  {{ name = "detail", description = "Long.", reward = {{ kind = "rule", rule = {{ name = "length", unit = "tokens", goal = "longer", scale = 8.0 }} }} }},
+  {{ name = "brevity", description = "Short.", reward = {{ kind = "rule", rule = {{ name = "length", unit = "characters", goal = "shorter", scale = 8.0 }} }} }},
+  {{ name = "detail", description = "Long.", reward = {{ kind = "rule", rule = {{ name = "length", unit = "characters", goal = "longer", scale = 8.0 }} }} }},
 ]
 
 [job]
