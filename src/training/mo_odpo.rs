@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::TrainingError;
 use super::config::MoOdpoJob;
 use super::logps::Sequence;
-use super::observe::{StepReport, TrainObserver};
+use super::observe::{Ending, StepReport, TrainObserver};
 use super::pairs::{Answer, PairCounts, Verdict, judge};
 use super::preference_step::{Contrast, Objective, PreferenceStep, TrainPair, preference_step};
 use super::rollout::{self, Rollout};
@@ -27,15 +27,6 @@ use super::schedule::learning_rate;
 use super::seeds::stream;
 use metrics::Seen;
 use setup::Trainer;
-
-/// How a run ended without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// All steps are done and the policy is written.
-    Finished,
-    /// The observer asked to stop; the state is saved and the next run goes on from it.
-    Interrupted,
-}
 
 /// Runs a job to its end, from its newest saved state where there is one.
 pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, TrainingError> {
@@ -83,7 +74,7 @@ impl Trainer<'_> {
             self.add_reference(&mut pairs)?;
             let mut step = self.differentiate(&pairs)?;
             let norm = step.gradients.clip(self.optimizer.max_grad_norm)?;
-            if self.guard(&step, norm, observer)? {
+            if self.guard.check(self.step + 1, step.loss, norm, observer)? {
                 self.adam.step(&step.gradients, rate)?;
             }
             update = Some((step, norm));

@@ -8,6 +8,15 @@ use serde_json::{Map, Value};
 
 use super::TrainingError;
 
+/// How a run ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are done and the result is written.
+    Finished,
+    /// The observer asked to stop; the state is saved and the next run goes on from it.
+    Interrupted,
+}
+
 /// The numbers of one finished step.
 ///
 /// `metrics` are functions of the job's seed and data, the same on every run; `timings` are not,

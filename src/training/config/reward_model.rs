@@ -104,6 +104,10 @@ impl RewardModelJob {
         at_least("pairs_per_step", self.pairs_per_step, 1)?;
         at_least("micro_batch_tokens", self.micro_batch_tokens, 1)?;
         self.policy.check()?;
+        if self.policy.start_adapter.is_some() {
+            let reason = "has no meaning here: a reward model starts from a whole model";
+            return Err(TrainingError::setting("policy.start_adapter", reason));
+        }
         self.optimizer().check()
     }
 }

@@ -8,10 +8,11 @@ use super::super::TrainingError;
 use super::super::config::{MoOdpoJob, OptimizerSettings};
 use super::super::data::{PromptRow, read_prompts};
 use super::super::fingerprint::base_hash;
+use super::super::guard::UpdateGuard;
 use super::super::observe::{MetricsFile, TrainObserver};
 use super::super::optim::AdamW;
 use super::super::policy::Policy;
-use super::super::preference_step::{PreferenceStep, TrainPair};
+use super::super::preference_step::TrainPair;
 use super::super::rollout::{Conditioner, Sampler, reward};
 use super::super::seeds::{Deal, derive};
 use super::super::state;
@@ -36,7 +37,7 @@ pub(super) struct Trainer<'a> {
     encoder: PromptEncoder,
     stop_ids: Vec<TokenId>,
     base_hash: String,
-    failures: u32,
+    pub(super) guard: UpdateGuard,
 }
 
 /// What a saved state holds beside the tensors.
@@ -82,7 +83,7 @@ impl<'a> Trainer<'a> {
             encoder,
             stop_ids,
             base_hash: base_hash(&job.job.model)?,
-            failures: 0,
+            guard: UpdateGuard::new(job.guards.max_failures, 0),
             job,
         };
         trainer.read_rows(observer)?;
@@ -188,7 +189,7 @@ impl<'a> Trainer<'a> {
             .map_err(fail)?;
         self.deal = Deal::resume(self.job.job.seed, self.rows.len(), found.meta.prompts_dealt);
         self.normalizers = found.meta.normalizers;
-        self.failures = found.meta.failures;
+        self.guard = UpdateGuard::new(self.job.guards.max_failures, found.meta.failures);
         self.step = found.step;
         observer.log(&format!("going on after step {}", self.step));
         Ok(())
@@ -246,36 +247,6 @@ impl<'a> Trainer<'a> {
             .collect()
     }
 
-    /// Whether the update may be made. Several bad steps in a row end the job.
-    pub(super) fn guard(
-        &mut self,
-        step: &PreferenceStep,
-        norm: f64,
-        observer: &mut dyn TrainObserver,
-    ) -> Result<bool, TrainingError> {
-        let what = if !step.loss.is_finite() {
-            "loss"
-        } else if !norm.is_finite() {
-            "gradient"
-        } else {
-            self.failures = 0;
-            return Ok(true);
-        };
-        self.failures += 1;
-        let step = self.step + 1;
-        if self.failures >= self.job.guards.max_failures {
-            return Err(TrainingError::NotFinite {
-                step,
-                what,
-                failures: self.failures,
-            });
-        }
-        observer.log(&format!(
-            "step {step}: the {what} is not finite; no update was made"
-        ));
-        Ok(false)
-    }
-
     /// Ends the job where the policy has gone too far.
     pub(super) fn check_kl(&self, kl: f32) -> Result<(), TrainingError> {
         match self.job.guards.kl_cap {
@@ -295,7 +266,7 @@ impl<'a> Trainer<'a> {
             base_hash: self.base_hash.clone(),
             prompts_dealt: self.deal.dealt(),
             updates: self.adam.updates(),
-            failures: self.failures,
+            failures: self.guard.failures(),
             normalizers: self.normalizers.clone(),
             metrics_bytes: self.metrics.sync()?,
         };

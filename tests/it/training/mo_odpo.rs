@@ -6,35 +6,11 @@ use std::path::Path;
 use steersman::training::TrainingError;
 use steersman::training::config::{Job, MoOdpoJob};
 use steersman::training::loss::{LossSettings, PreferenceLoss};
-use steersman::training::mo_odpo::{Ending, run};
-use steersman::training::observe::{StepReport, TrainObserver};
+use steersman::training::mo_odpo::run;
+use steersman::training::observe::Ending;
 
+use super::recorder::Recorder;
 use crate::fixtures::fixture;
-
-/// Keeps the reports and stops after a number of steps.
-struct Recorder {
-    reports: Vec<StepReport>,
-    stop_after: Option<u64>,
-}
-
-impl Recorder {
-    fn new(stop_after: Option<u64>) -> Self {
-        Self {
-            reports: Vec::new(),
-            stop_after,
-        }
-    }
-}
-
-impl TrainObserver for Recorder {
-    fn step(&mut self, report: &StepReport) {
-        self.reports.push(report.clone());
-    }
-
-    fn stop_requested(&self) -> bool {
-        self.reports.last().map(|report| report.step) == self.stop_after
-    }
-}
 
 /// Four prompts, two opposed objectives over the answer's length, steps that take no time.
 fn job(folder: &Path, more: &str) -> MoOdpoJob {

@@ -2,3 +2,5 @@
 
 mod dpo_step;
 mod mo_odpo;
+mod recorder;
+mod reward_model;
