@@ -109,7 +109,7 @@ pub enum TrainingError {
     Text(#[from] crate::text::TextError),
     /// A steering manifest could not be written.
     #[error("steering manifest")]
-    Steering(#[from] crate::steering::WeightError),
+    Steering(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Tensors could not be written or read as safetensors.
     #[error("safetensors")]
     Safetensors(#[from] safetensors::SafeTensorError),

@@ -173,6 +173,7 @@ impl Trainer<'_> {
             terms: &self.job.terms,
             micro_batch_tokens: self.job.rollout.micro_batch_tokens,
         };
-        preference_step(self.policy.live(), self.policy.vars(), pairs, objective)
+        let policy = self.policy.trainable();
+        preference_step(policy.live(), policy.vars(), pairs, objective)
     }
 }

@@ -1,5 +1,6 @@
 //! The training loops: supervised, reward model, MO-ODPO. Knows nothing of HTTP or stores.
 
+pub mod batches;
 pub mod config;
 pub mod data;
 mod error;
@@ -19,5 +20,7 @@ pub mod rollout;
 pub mod schedule;
 pub mod seeds;
 pub mod state;
+pub mod supervised;
+pub mod trainable;
 
 pub use error::TrainingError;

@@ -3,6 +3,7 @@
 mod mo_odpo;
 mod parts;
 mod reward_model;
+mod supervised;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ pub use mo_odpo::{
 };
 pub use parts::{LoraSection, OptimizerSettings, PolicySettings, ScheduleKind, TrainWhat};
 pub use reward_model::{LengthPenalty, PairData, RewardModelJob, SplitHalf};
+pub use supervised::{StartFrom, SupervisedJob, TextData, TextSource, WarmUp};
 
 use super::TrainingError;
 
@@ -62,11 +64,11 @@ impl JobSection {
     }
 }
 
-/// A job file that was read and checked. Supervised jobs are described by their own module.
+/// A job file that was read and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Job {
-    /// Next-token training: the file's text, for the supervised module to read.
-    Supervised(String),
+    /// Next-token training.
+    Supervised(Box<SupervisedJob>),
     /// A reward model.
     RewardModel(Box<RewardModelJob>),
     /// A steerable policy.
@@ -95,7 +97,11 @@ impl Job {
     pub fn parse(text: &str, path: &Path) -> Result<Self, TrainingError> {
         let probe: Probe = parse(text, path)?;
         match probe.job.kind {
-            JobKind::Supervised => Ok(Self::Supervised(text.to_owned())),
+            JobKind::Supervised => {
+                let job: SupervisedJob = parse(text, path)?;
+                job.check()?;
+                Ok(Self::Supervised(Box::new(job)))
+            }
             JobKind::RewardModel => {
                 let job: RewardModelJob = parse(text, path)?;
                 job.check()?;

@@ -70,7 +70,7 @@ impl<'a> Trainer<'a> {
         let found = state::load_newest::<Saved>(output)?;
         let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
         let mut trainer = Self {
-            adam: AdamW::new(policy.vars().to_vec(), optimizer.clone()),
+            adam: AdamW::new(policy.trainable().vars().to_vec(), optimizer.clone()),
             optimizer,
             rows: Vec::new(),
             suite,
@@ -97,7 +97,7 @@ impl<'a> Trainer<'a> {
 
     /// Prompts that fit, conditioning and answer included.
     fn read_rows(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
-        let context = self.policy.config().max_positions;
+        let context = self.policy.trainable().config().max_positions;
         let room = context.saturating_sub(self.job.rollout.max_tokens);
         let longest = self.job.data.max_prompt_tokens.min(room);
         let (mut kept, mut left_out) = (Vec::new(), 0);
@@ -159,7 +159,7 @@ impl<'a> Trainer<'a> {
         self.add_reference(&mut pairs)?;
         self.differentiate(&pairs)?
             .gradients
-            .self_check(self.policy.vars())
+            .self_check(self.policy.trainable().vars())
     }
 
     fn resume(
@@ -219,7 +219,7 @@ impl<'a> Trainer<'a> {
             .into_iter()
             .map(|i| (i, &self.rows[i]))
             .collect();
-        let source = self.policy.reference_sampler()?;
+        let source = self.policy.reference_sampler();
         let mut rollouts = self.sampler().roll(source, "statistics", 0, &rows)?;
         reward(&self.suite, &self.rows, &mut rollouts)?;
         (0..self.objectives.len())
@@ -279,9 +279,9 @@ impl<'a> Trainer<'a> {
     /// Writes the finished policy with its manifest to `policy/` in the job's folder.
     pub(super) fn publish(&self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
         let folder = self.job.job.output.join("policy");
-        self.policy.save(&self.job.job.model, &folder)?;
+        self.policy.trainable().save(&self.job.job.model, &folder)?;
         let manifest = self.manifest()?;
-        manifest.save(&folder)?;
+        manifest.save(&folder).map_err(|error| TrainingError::Steering(Box::new(error)))?;
         observer.log(&format!("wrote {}", folder.display()));
         Ok(())
     }
@@ -298,10 +298,17 @@ impl<'a> Trainer<'a> {
             std: n.std,
             clip: n.clip,
         };
+        let rewards: serde_json::Map<String, serde_json::Value> = self
+            .job
+            .objectives
+            .iter()
+            .map(|section| (section.name.clone(), serde_json::json!(section.reward)))
+            .collect();
         let training = serde_json::json!({
             "method": "mo_odpo",
             "steps": self.step,
             "seed": self.job.job.seed,
+            "rewards": rewards,
             "rollout": self.job.rollout,
             "pairs": self.job.pairs,
             "loss": self.job.loss,
@@ -326,7 +333,7 @@ impl<'a> Trainer<'a> {
 
 /// Tokens that end an answer: what the model and its tokenizer declare.
 fn stop_ids(policy: &Policy, encoder: &PromptEncoder) -> Result<Vec<TokenId>, TrainingError> {
-    let mut ids = policy.config().eos_token_ids.clone();
+    let mut ids = policy.trainable().config().eos_token_ids.clone();
     ids.extend(encoder.tokenizer().eos_ids());
     ids.sort_unstable();
     ids.dedup();

@@ -2,29 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, Normal};
 use serde_json::{Value, json};
 
 use super::super::TrainingError;
-use super::super::config::{PolicySettings, TrainWhat};
-use super::super::policy::copy_model_files;
+use super::super::config::PolicySettings;
 use super::super::seeds::stream;
 use super::super::state::write_synced;
-use crate::model::{
-    Decoder, DecoderConfig, ForwardBatch, LoraAdapter, LoraSettings, Precision, TensorFiles,
-    TensorSource, TrainableTensors, save_tensors,
-};
+use super::super::trainable::{Start, Trainable, copy_model_files};
+use crate::model::{ForwardBatch, TensorFiles, TensorSource, save_tensors};
 use crate::types::TokenId;
 
 const SCORE: &str = "score.weight";
 
 /// A decoder with a score head, trainable as a whole or through an adapter.
 pub(super) struct ScoringModel {
-    decoder: Decoder,
-    adapter: Option<Arc<LoraAdapter>>,
+    body: Trainable,
     lora_scale: f64,
     score: Var,
     vars: Vec<(String, Var)>,
@@ -36,33 +31,14 @@ impl ScoringModel {
         settings: &PolicySettings,
         seed: u64,
     ) -> Result<Self, TrainingError> {
-        let lora_scale = settings.lora.alpha / settings.lora.rank as f64;
-        let (decoder, adapter, mut vars) = match settings.train {
-            TrainWhat::Full => {
-                let config = DecoderConfig::load(dir)?;
-                let files = Box::new(TensorFiles::open(dir)?);
-                let mut tensors = TrainableTensors::from_checkpoint(&config, files, seed);
-                let decoder = Decoder::build(config, &mut tensors, Precision::F32)?;
-                let mut vars = tensors.into_vars();
-                // The language head has no part in the score.
-                vars.retain(|(name, _)| name != "lm_head.weight");
-                (decoder, None, vars)
-            }
-            TrainWhat::Lora => {
-                let decoder = Decoder::load(dir)?;
-                let lora = LoraSettings {
-                    rank: settings.lora.rank,
-                    alpha: settings.lora.alpha,
-                    target_modules: settings.lora.target_modules.clone(),
-                };
-                let adapter = LoraAdapter::init(&decoder, &lora, seed)?;
-                let vars = adapter.vars().to_vec();
-                (decoder, Some(Arc::new(adapter)), vars)
-            }
-        };
-        let score = fresh_score(decoder.config().hidden_size, seed)?;
+        let body = Trainable::load(dir, settings, Start::Checkpoint, seed)?;
+        let mut vars = body.vars().to_vec();
+        // The language head has no part in the score.
+        vars.retain(|(name, _)| name != "lm_head.weight");
+        let score = fresh_score(body.config().hidden_size, seed)?;
         vars.push((SCORE.to_owned(), score.clone()));
-        Ok(Self { decoder, adapter, lora_scale, score, vars })
+        let lora_scale = settings.lora.alpha / settings.lora.rank as f64;
+        Ok(Self { body, lora_scale, score, vars })
     }
 
     /// Trainable tensors, the score head last.
@@ -75,10 +51,10 @@ impl ScoringModel {
         let mut batch = ForwardBatch::default();
         let mut last = Vec::with_capacity(conversations.len());
         for tokens in conversations {
-            batch.push(tokens, 0, self.adapter.clone());
+            batch.push(tokens, 0, self.body.adapter.clone());
             last.push(batch.len() as u32 - 1);
         }
-        let hidden = self.decoder.forward(&batch)?;
+        let hidden = self.body.decoder.forward(&batch)?;
         let last = Tensor::from_vec(last, conversations.len(), &Device::Cpu)?;
         let hidden = hidden.index_select(&last, 0)?;
         Ok(hidden.matmul(&self.score.as_tensor().t()?)?.squeeze(1)?)
@@ -86,7 +62,7 @@ impl ScoringModel {
 
     /// Context length.
     pub(super) fn max_positions(&self) -> usize {
-        self.decoder.config().max_positions
+        self.body.config().max_positions
     }
 
     /// Writes a Hugging Face folder: the decoder (an adapter merged into it), the score head,
@@ -103,7 +79,7 @@ impl ScoringModel {
     }
 
     fn decoder_tensors(&self, model: &Path) -> Result<BTreeMap<String, Tensor>, TrainingError> {
-        let Some(adapter) = &self.adapter else {
+        let Some(adapter) = &self.body.adapter else {
             let all = self.vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
             return Ok(all.collect());
         };
