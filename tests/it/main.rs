@@ -2,3 +2,5 @@
 
 #[expect(dead_code, reason = "each part of the tests uses its share")]
 mod fixtures;
+
+mod rewards;
