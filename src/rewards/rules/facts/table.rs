@@ -12,11 +12,14 @@ use super::super::words::words;
 use super::row::{Asked, FactRow};
 use crate::rewards::{Exchange, RewardError};
 
+/// Slow to write, small to ship.
+const COMPRESSION_LEVEL: i32 = 19;
+
 /// Where a reward's facts come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FactSource {
-    /// A saved table.
+    /// A table written by `FactTable::save`.
     Table(PathBuf),
     /// Question rows: `.jsonl` or `.jsonl.zst` files.
     Rows(Vec<PathBuf>),
@@ -51,7 +54,7 @@ impl FactTable {
         }
         let mut table = Self::default();
         for path in paths {
-            for (index, line) in open_lines(path)?.lines().enumerate() {
+            for (index, line) in open_text(path)?.lines().enumerate() {
                 let line = line.map_err(|source| file_error(path, source))?;
                 if line.trim().is_empty() {
                     continue;
@@ -88,23 +91,25 @@ impl FactTable {
 
     /// Reads a table written by `save`.
     pub fn load(path: &Path) -> Result<Self, RewardError> {
-        let bytes = std::fs::read(path).map_err(|source| file_error(path, source))?;
-        serde_json::from_slice(&bytes).map_err(|source| RewardError::Json {
+        serde_json::from_reader(open_text(path)?).map_err(|source| RewardError::Json {
             path: path.to_owned(),
             line: source.line(),
             source,
         })
     }
 
-    /// Writes the table as JSON, the same bytes for the same facts.
+    /// Writes the table as JSON (zstd-compressed where the name ends in `.zst`), the same bytes
+    /// for the same facts.
     pub fn save(&self, path: &Path) -> Result<(), RewardError> {
-        let mut bytes = serde_json::to_vec_pretty(self).map_err(|source| RewardError::Json {
-            path: path.to_owned(),
-            line: 0,
-            source,
-        })?;
-        bytes.push(b'\n');
-        std::fs::write(path, bytes).map_err(|source| file_error(path, source))
+        let write = || {
+            let mut bytes = serde_json::to_vec(self)?;
+            bytes.push(b'\n');
+            if is_compressed(path) {
+                bytes = zstd::encode_all(bytes.as_slice(), COMPRESSION_LEVEL)?;
+            }
+            std::fs::write(path, bytes)
+        };
+        write().map_err(|source| file_error(path, source))
     }
 
     /// How many subjects, facts and questions the table holds.
@@ -142,9 +147,13 @@ fn question_key(question: &str) -> String {
     words(question).join(" ")
 }
 
-fn open_lines(path: &Path) -> Result<BufReader<Box<dyn Read>>, RewardError> {
+fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "zst")
+}
+
+fn open_text(path: &Path) -> Result<BufReader<Box<dyn Read>>, RewardError> {
     let file = File::open(path).map_err(|source| file_error(path, source))?;
-    let reader: Box<dyn Read> = if path.extension().is_some_and(|end| end == "zst") {
+    let reader: Box<dyn Read> = if is_compressed(path) {
         Box::new(zstd::Decoder::new(file).map_err(|source| file_error(path, source))?)
     } else {
         Box::new(file)

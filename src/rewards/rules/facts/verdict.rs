@@ -149,9 +149,12 @@ mod tests {
         let mut table = FactTable::default();
         rows().iter().for_each(|row| table.add(row).unwrap());
         let dir = tempfile::tempdir().unwrap();
+        for name in ["facts.json.zst", "facts.json"] {
+            let path = dir.path().join(name);
+            table.save(&path).unwrap();
+            assert_eq!(FactTable::load(&path).unwrap(), table);
+        }
         let path = dir.path().join("facts.json");
-        table.save(&path).unwrap();
-        assert_eq!(FactTable::load(&path).unwrap(), table);
         std::fs::write(&path, "{\"subjects\": 3}").unwrap();
         assert!(matches!(
             FactTable::load(&path),
