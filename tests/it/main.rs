@@ -2,4 +2,5 @@
 
 mod fixtures;
 mod parity;
+mod rewards;
 mod training;
