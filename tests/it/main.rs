@@ -2,4 +2,6 @@
 
 mod fixtures;
 mod parity;
+mod rewards;
 mod text;
+mod training;
