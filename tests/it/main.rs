@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per part.
 
+mod architecture;
 mod fixtures;
 mod parity;
 mod rewards;
