@@ -281,7 +281,9 @@ impl<'a> Trainer<'a> {
         let folder = self.job.job.output.join("policy");
         self.policy.trainable().save(&self.job.job.model, &folder)?;
         let manifest = self.manifest()?;
-        manifest.save(&folder).map_err(|error| TrainingError::Steering(Box::new(error)))?;
+        manifest
+            .save(&folder)
+            .map_err(|error| TrainingError::Steering(Box::new(error)))?;
         observer.log(&format!("wrote {}", folder.display()));
         Ok(())
     }
