@@ -16,11 +16,13 @@ const BOTTOM: f64 = 44.0;
 /// Colours that stay apart for colour-blind readers (Okabe and Ito).
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 
+/// x, y and the interval of y.
+type Dot = (f64, f64, Option<(f64, f64)>);
+
 /// One line of a plot.
 struct Series {
     name: String,
-    /// x, y and the interval of y.
-    points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    points: Vec<Dot>,
     colour: &'static str,
     dashed: bool,
 }
@@ -65,11 +67,7 @@ fn weights_of(points: &[PointReport], k: usize) -> Vec<f64> {
 }
 
 /// A line over the weight of objective `k`: means over the points that share a weight.
-fn line(
-    points: &[PointReport],
-    k: usize,
-    value: impl Fn(&PointReport) -> Estimate,
-) -> Vec<(f64, f64, Option<(f64, f64)>)> {
+fn line(points: &[PointReport], k: usize, value: impl Fn(&PointReport) -> Estimate) -> Vec<Dot> {
     let weights = weights_of(points, k);
     let column = |pick: fn(Estimate) -> f64| -> Vec<f64> {
         points.iter().map(|point| pick(value(point))).collect()

@@ -319,7 +319,12 @@ impl<'a> Trainer<'a> {
         });
         Ok(SteeringManifest {
             format_version: 1,
-            name: name(&self.job.job.output),
+            name: self
+                .job
+                .name
+                .clone()
+                .unwrap_or_else(|| name(&self.job.job.output)),
+            description: self.job.description.clone(),
             objectives: self.objectives.clone(),
             conditioning: self.job.conditioning.clone(),
             normalizers: self.normalizers.iter().map(stats).collect(),
