@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per part.
 
+mod engine;
 mod fixtures;
 mod parity;
 mod rewards;
