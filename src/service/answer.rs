@@ -85,9 +85,14 @@ impl Answer {
         }
     }
 
-    /// The tokenizer that spells the answer's tokens.
-    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.tokenizer
+    /// A token's text, and its bytes where it is part of a character.
+    pub fn spell(&self, id: TokenId) -> (String, Vec<u8>) {
+        (self.tokenizer.token_text(id), self.tokenizer.token_bytes(id))
+    }
+
+    /// Resolves when answers that still run have to be cut.
+    pub fn ending(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.lifecycle.reached(super::Phase::Ending)
     }
 
     /// What comes next; `None` after the end or a failure. May be dropped and called again.
