@@ -1,1 +1,25 @@
 //! Arithmetic on tensors, as functions that carry their own gradients.
+//!
+//! Every function here takes candle tensors on the CPU in f32, and each is one node of the
+//! autograd graph with an analytic backward pass, so that nothing cuts a gradient silently and
+//! nothing is kept that backward does not need.
+
+#[macro_use]
+mod dispatch;
+mod attention;
+mod cached_attention;
+mod gated;
+mod head;
+mod math;
+pub mod matmul;
+mod norm;
+mod rope;
+mod storage;
+
+pub use attention::{AttentionShape, SpanRange, causal_attention};
+pub use cached_attention::{CachedSpan, cached_attention};
+pub use gated::{Activation, gated};
+pub use head::{HeadSettings, token_logprobs};
+pub use norm::rms_norm;
+pub use rope::{RopeTable, rope};
+pub use storage::with_elements;

@@ -1,1 +1,26 @@
 //! One decoder, parametrised by family; its tensors, adapters and cache; sequence classifiers.
+
+mod batch;
+mod config;
+mod config_reader;
+mod decoder;
+mod error;
+mod family;
+mod init;
+mod kv;
+mod layer;
+mod linear;
+mod lora;
+mod lora_config;
+mod tensors;
+
+pub use crate::kernel::matmul::Precision;
+pub use batch::{ForwardBatch, Span};
+pub use config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling};
+pub use decoder::Decoder;
+pub use error::ModelError;
+pub use family::Family;
+pub use init::TrainableTensors;
+pub use kv::KvCache;
+pub use lora::{LoraAdapter, LoraSettings};
+pub use tensors::{TensorFiles, TensorSource, save_tensors, write_atomically};

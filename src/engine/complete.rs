@@ -1,0 +1,52 @@
+//! Many completions at once, awaited whole: for rollouts and evaluation.
+
+use crate::types::{FinishReason, TokenId};
+
+use super::{EngineError, EngineHandle, GenerationRequest, TokenEvent, TokenStream};
+
+/// A whole completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// The tokens; where `reason` is `Stop` the last one is the stop token.
+    pub tokens: Vec<TokenId>,
+    /// Each token's log-probability under the raw logits.
+    pub logprobs: Vec<f32>,
+    /// Why it ended.
+    pub reason: FinishReason,
+}
+
+/// Generates every request and returns the completions in the order of the requests.
+///
+/// Blocks: not for use inside an async runtime. Waits for places as the queue drains, beside
+/// whoever else uses the engine. The first failure is returned and cancels the rest.
+pub fn complete_all<A: Send + Sync + 'static>(
+    engine: &EngineHandle<A>,
+    requests: Vec<GenerationRequest<A>>,
+) -> Result<Vec<Completion>, EngineError> {
+    let streams = requests
+        .into_iter()
+        .map(|request| engine.submit_patiently(request))
+        .collect::<Result<Vec<_>, _>>()?;
+    streams.into_iter().map(collect).collect()
+}
+
+fn collect(mut stream: TokenStream) -> Result<Completion, EngineError> {
+    let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
+    loop {
+        match stream.blocking_next() {
+            Some(TokenEvent::Token(token)) => {
+                tokens.push(token.id);
+                logprobs.push(token.logprob);
+            }
+            Some(TokenEvent::Finished { reason, .. }) => {
+                return Ok(Completion {
+                    tokens,
+                    logprobs,
+                    reason,
+                });
+            }
+            Some(TokenEvent::Failed(error)) => return Err(error),
+            None => return Err(EngineError::Stopped),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! How much the engine takes on at once.
+
+use serde::{Deserialize, Serialize};
+
+use super::EngineError;
+
+/// Longest queue: room for it is set aside at the start.
+const MAX_QUEUE: usize = 100_000;
+
+/// The engine's bounds. Each holds memory or latency down; none changes what is generated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Sequences that run side by side; each owns a cache.
+    pub max_sequences: usize,
+    /// Tokens of one iteration: decodes first, prompt chunks with the rest. Higher serves prompts
+    /// sooner, lower keeps running streams smoother.
+    pub max_batch_tokens: usize,
+    /// Requests that may wait for a place beyond those that run; the next one is refused.
+    pub queue_capacity: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_sequences: 64,
+            max_batch_tokens: 512,
+            queue_capacity: 256,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Refuses bounds under which some request would never be served.
+    pub(super) fn validate(&self) -> Result<(), EngineError> {
+        if self.max_sequences == 0 {
+            return Err(EngineError::Config(
+                "max_sequences is 0, expected at least 1".into(),
+            ));
+        }
+        if self.max_batch_tokens < self.max_sequences {
+            return Err(EngineError::Config(format!(
+                "max_batch_tokens is {}, expected at least max_sequences ({}): every running \
+                 sequence decodes one token per iteration",
+                self.max_batch_tokens, self.max_sequences
+            )));
+        }
+        if self.queue_capacity > MAX_QUEUE {
+            return Err(EngineError::Config(format!(
+                "queue_capacity is {}, expected at most {MAX_QUEUE}",
+                self.queue_capacity
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! Arithmetic over one row of logits: the largest, the mass, the leading few.
+//!
+//! Every function walks the row in a fixed order of its own, so that equal rows give equal bits.
+
+use std::cmp::Ordering;
+
+use crate::types::TokenId;
+
+/// A token with its logit.
+pub(super) type Scored = (TokenId, f32);
+
+/// Entries whose masses are added up together.
+const BLOCK: usize = 1024;
+/// Sums that run side by side, for the compiler to put into vector registers.
+const LANES: usize = 16;
+
+/// The largest logit and its lowest index. `None` if a value is NaN.
+pub(super) fn largest(logits: &[f32]) -> Option<Scored> {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut numbers = true;
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
+            numbers &= !value.is_nan();
+        }
+    }
+    for &value in rest {
+        lanes[0] = lanes[0].max(value);
+        numbers &= !value.is_nan();
+    }
+    let value = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let index = logits.iter().position(|&logit| logit == value)?;
+    numbers.then_some((index as TokenId, value))
+}
+
+/// Turns logits into unnormalised probabilities, 1 for the largest logit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scale {
+    largest: f32,
+    inverse_temperature: f32,
+}
+
+impl Scale {
+    pub(super) fn new(largest: f32, temperature: f32) -> Self {
+        // Bounded: an infinite factor would make NaN of the largest logit's 0.
+        Self {
+            largest,
+            inverse_temperature: (1.0 / temperature).min(f32::MAX),
+        }
+    }
+
+    pub(super) fn weight(self, logit: f32) -> f32 {
+        exp(self.exponent(logit))
+    }
+
+    /// The logarithm of the weight.
+    pub(super) fn exponent(self, logit: f32) -> f32 {
+        (logit - self.largest) * self.inverse_temperature
+    }
+}
+
+/// The unnormalised probability of a whole row, added up by block.
+#[derive(Debug, Clone)]
+pub(super) struct Mass {
+    scale: Scale,
+    blocks: Vec<f64>,
+    total: f64,
+}
+
+impl Mass {
+    pub(super) fn new(logits: &[f32], scale: Scale) -> Self {
+        let blocks: Vec<f64> = logits
+            .chunks(BLOCK)
+            .map(|block| block_mass(block, scale))
+            .collect();
+        let total = blocks.iter().sum();
+        Self {
+            scale,
+            blocks,
+            total,
+        }
+    }
+
+    pub(super) fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// The natural log-probability of one logit of the row; for a scale of temperature 1.
+    pub(super) fn logprob(&self, logit: f32) -> f32 {
+        (f64::from(logit) - f64::from(self.scale.largest) - self.total.ln()) as f32
+    }
+
+    /// The token at the share `uniform` in [0, 1) of the mass, counted in order of ids.
+    pub(super) fn pick(&self, logits: &[f32], uniform: f64) -> Option<TokenId> {
+        let mut left = uniform * self.total;
+        let mut found = None;
+        for (index, &mass) in self
+            .blocks
+            .iter()
+            .enumerate()
+            .filter(|(_, mass)| **mass > 0.0)
+        {
+            if left < mass {
+                found = Some((index, left));
+                break;
+            }
+            left -= mass;
+            // Should rounding carry the share past the end, the last token with mass is meant.
+            found = Some((index, f64::INFINITY));
+        }
+        let (index, mut left) = found?;
+        let start = index * BLOCK;
+        let block = &logits[start..logits.len().min(start + BLOCK)];
+        let mut picked = None;
+        for (id, &logit) in (start..).zip(block) {
+            let weight = f64::from(self.scale.weight(logit));
+            if weight > 0.0 {
+                picked = Some(id as TokenId);
+                if left < weight {
+                    break;
+                }
+                left -= weight;
+            }
+        }
+        picked
+    }
+}
+
+fn block_mass(block: &[f32], scale: Scale) -> f64 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = block.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane += scale.weight(logit);
+        }
+    }
+    for (lane, &logit) in lanes.iter_mut().zip(rest) {
+        *lane += scale.weight(logit);
+    }
+    lanes.iter().map(|&lane| f64::from(lane)).sum()
+}
+
+/// The `count` largest logits above minus infinity, largest first; among equals the lowest id.
+pub(super) fn leading(logits: &[f32], count: usize) -> Vec<Scored> {
+    let count = count.min(logits.len());
+    if count == 0 {
+        return Vec::new();
+    }
+    // Collects twice as many as asked for, then throws the lesser half away and raises the bar.
+    // A later equal never passes the bar, as ids ascend.
+    let mut kept: Vec<Scored> = Vec::with_capacity(2 * count);
+    let mut bar = f32::NEG_INFINITY;
+    for (id, &logit) in logits.iter().enumerate() {
+        if logit > bar {
+            kept.push((id as TokenId, logit));
+            if kept.len() == 2 * count {
+                kept.select_nth_unstable_by(count - 1, by_rank);
+                kept.truncate(count);
+                bar = kept[count - 1].1;
+            }
+        }
+    }
+    kept.sort_unstable_by(by_rank);
+    kept.truncate(count);
+    kept
+}
+
+/// Larger logits first, then lower ids.
+pub(super) fn by_rank(a: &Scored, b: &Scored) -> Ordering {
+    b.1.partial_cmp(&a.1)
+        .unwrap_or(Ordering::Equal)
+        .then(a.0.cmp(&b.0))
+}
+
+/// e^x for x <= 0, without a branch, so that loops over it become vector code. The relative error
+/// is below 3e-7; below -87, where the result would leave the normal range, it is 0.
+fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = if x > -87.0 { x } else { -87.0 };
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * LN2_HIGH - n * LN2_LOW;
+    // Taylor's series to the sixth power; |r| is at most ln(2) / 2.
+    let mut sum = 1.0 / 720.0;
+    for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        sum = sum * r + coefficient;
+    }
+    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
+    if x > -87.0 { sum * scale } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_exponential_is_close(x in -87.0f32..=0.0) {
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs() / expected;
+            prop_assert!(error < 3e-7, "{x}: {error}");
+        }
+
+        #[test]
+        fn leading_equals_a_full_sort(
+            levels in prop::collection::vec(-6i32..6, 1..200),
+            count in 0usize..220,
+        ) {
+            // Few levels make many ties.
+            let logits: Vec<f32> = levels.iter().map(|&level| level as f32).collect();
+            let mut sorted: Vec<Scored> = (0..).zip(logits.iter().copied()).collect();
+            sorted.sort_by(by_rank);
+            sorted.truncate(count);
+            prop_assert_eq!(leading(&logits, count), sorted);
+        }
+
+        #[test]
+        fn largest_equals_a_plain_scan(logits in prop::collection::vec(-5i32..5, 1..100)) {
+            let logits: Vec<f32> = logits.iter().map(|&level| level as f32).collect();
+            prop_assert_eq!(largest(&logits), leading(&logits, 1).first().copied());
+        }
+    }
+
+    #[test]
+    fn the_exponential_is_exact_at_its_ends() {
+        for (x, expected) in [
+            (0.0, 1.0),
+            (-1e9, 0.0),
+            (f32::NEG_INFINITY, 0.0),
+            (-88.0, 0.0),
+        ] {
+            assert_eq!(exp(x), expected, "{x}");
+        }
+    }
+
+    #[test]
+    fn a_nan_anywhere_is_noticed() {
+        for place in 0..40 {
+            let mut logits = vec![0.5; 40];
+            logits[place] = f32::NAN;
+            assert_eq!(largest(&logits), None, "at {place}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_almost_one_picks_the_last_token_with_mass() {
+        let mut logits = vec![0.0; 3000];
+        logits[2990..].fill(f32::NEG_INFINITY);
+        let mass = Mass::new(&logits, Scale::new(0.0, 1.0));
+        assert_eq!(mass.pick(&logits, 1.0 - f64::EPSILON / 2.0), Some(2989));
+        assert_eq!(mass.pick(&logits, 1.0), Some(2989));
+        assert_eq!(mass.pick(&logits, 0.0), Some(0));
+    }
+}

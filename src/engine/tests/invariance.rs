@@ -1,0 +1,195 @@
+//! A request is told the same alone and in company, whatever the company does.
+
+use std::sync::LazyLock;
+
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::mock::{ERRS, FUSE, PANICS, YIELDS_NAN};
+use super::*;
+use crate::engine::complete_all;
+
+/// The adapters 7 and 8, shared by all requests.
+static ADAPTERS: LazyLock<[Arc<u64>; 2]> = LazyLock::new(|| [Arc::new(7), Arc::new(8)]);
+
+fn random_request(rng: &mut ChaCha8Rng) -> GenerationRequest<u64> {
+    let prompt = (0..rng.random_range(1..60))
+        .map(|_| rng.random_range(0..32))
+        .collect();
+    let sampling = SamplingParams {
+        temperature: [0.0, 0.7, 1.0][rng.random_range(0..3)],
+        top_p: [1.0, 0.9][rng.random_range(0..2)],
+        top_k: [0, 5][rng.random_range(0..2)],
+        seed: rng.random(),
+        max_tokens: rng.random_range(0..50),
+        min_tokens: rng.random_range(0..10),
+        stop_token_ids: vec![rng.random_range(0..32), rng.random_range(0..32)],
+        ignore_eos: rng.random_bool(0.2),
+        ..SamplingParams::default()
+    };
+    let adapter = ADAPTERS.get(rng.random_range(0..3usize)).cloned();
+    GenerationRequest {
+        prompt,
+        adapter,
+        sampling,
+    }
+}
+
+fn random_config(rng: &mut ChaCha8Rng) -> EngineConfig {
+    let max_sequences = rng.random_range(1..40);
+    EngineConfig {
+        max_sequences,
+        max_batch_tokens: max_sequences + rng.random_range(0..90),
+        queue_capacity: 100,
+    }
+}
+
+/// Submits in random order from two threads, among requests that are cancelled at random.
+fn in_company(
+    engine: &EngineHandle<u64>,
+    requests: &[GenerationRequest<u64>],
+    rng: &mut ChaCha8Rng,
+) -> Vec<Told> {
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.shuffle(rng);
+    let decoys: Vec<_> = (0..requests.len())
+        .map(|_| (random_request(rng), rng.random_range(0..20usize)))
+        .collect();
+    let mut told: Vec<Option<Told>> = vec![None; requests.len()];
+    let streams = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (decoy, patience) in decoys {
+                let mut stream = engine.submit_patiently(decoy).unwrap();
+                for _ in 0..patience {
+                    stream.blocking_next();
+                }
+            }
+        });
+        let submit = |&index: &usize| (index, engine.submit_patiently(requests[index].clone()));
+        order.iter().map(submit).collect::<Vec<_>>()
+    });
+    for (index, stream) in streams {
+        told[index] = Some(listen(stream.unwrap()));
+    }
+    told.into_iter().map(Option::unwrap).collect()
+}
+
+fn assert_same(left: &Told, right: &Told) {
+    assert_eq!(left.tokens, right.tokens);
+    match (&left.end, &right.end) {
+        (Ok(left), Ok(right)) => assert_eq!(left, right),
+        (Err(left), Err(right)) => assert_eq!(left.to_string(), right.to_string()),
+        (left, right) => panic!("{left:?} is not {right:?}"),
+    }
+}
+
+#[test]
+fn alone_equals_among_sixty_four() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let requests: Vec<_> = (0..64).map(|_| random_request(&mut rng)).collect();
+    let expected: Vec<_> = requests.iter().map(alone).collect();
+    for _ in 0..10 {
+        let config = random_config(&mut rng);
+        let mock = Arc::new(Mock::default());
+        let engine = start(&mock, config.clone());
+        let told = in_company(&engine, &requests, &mut rng);
+        for (told, expected) in told.iter().zip(&expected) {
+            assert_same(told, expected);
+        }
+        check_shapes(&mock, &config);
+    }
+}
+
+/// No step is over budget, and rows of one adapter are neighbours.
+fn check_shapes(mock: &Mock, config: &EngineConfig) {
+    for shape in mock.shapes.lock().unwrap().iter() {
+        assert!(
+            shape.spans.iter().sum::<usize>() <= config.max_batch_tokens,
+            "{shape:?}"
+        );
+        assert!(shape.spans.len() <= config.max_sequences, "{shape:?}");
+        let mut runs = shape.adapters.clone();
+        runs.dedup();
+        let count = runs.len();
+        runs.sort_unstable();
+        runs.dedup();
+        assert_eq!(runs.len(), count, "{shape:?}");
+    }
+}
+
+#[test]
+fn a_poisoned_request_fails_alone() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut requests: Vec<_> = (0..20).map(|_| random_request(&mut rng)).collect();
+    for (index, poison) in [(3, PANICS), (9, ERRS), (14, YIELDS_NAN)] {
+        // Shorter than the fuse: it fails among others who decode.
+        requests[index] = request(&[1, 2, poison, 4], 60);
+    }
+    let expected: Vec<_> = requests.iter().map(alone).collect();
+    assert!(
+        matches!(&expected[3].end, Err(EngineError::Panicked(what)) if what == "the mock panics")
+    );
+    assert!(matches!(expected[9].end, Err(EngineError::Step(_))));
+    assert!(matches!(expected[14].end, Err(EngineError::Sample(_))));
+    assert_eq!(expected[3].tokens.len(), 8, "it generated until the fuse");
+    let engine = start(&Arc::new(Mock::default()), EngineConfig::default());
+    for _ in 0..5 {
+        let told = in_company(&engine, &requests, &mut rng);
+        for (told, expected) in told.iter().zip(&expected) {
+            assert_same(told, expected);
+        }
+    }
+    assert!(engine.is_alive());
+}
+
+#[test]
+fn completions_come_in_the_order_of_their_requests() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let requests: Vec<_> = (0..50).map(|_| random_request(&mut rng)).collect();
+    // Far fewer places than requests: the queue is fed as it drains.
+    let config = EngineConfig {
+        max_sequences: 3,
+        max_batch_tokens: 16,
+        queue_capacity: 2,
+    };
+    let engine = start(&Arc::new(Mock::default()), config);
+    let completions = complete_all(&engine, requests.clone()).unwrap();
+    for (completion, request) in completions.iter().zip(&requests) {
+        let expected = alone(request);
+        assert_eq!(completion.tokens, expected.ids());
+        assert_eq!(completion.reason, expected.reason());
+        assert_eq!(completion.logprobs.len(), completion.tokens.len());
+    }
+    let failed = complete_all(
+        &engine,
+        vec![request(&[1], 50), request(&[PANICS; FUSE], 5)],
+    );
+    assert!(matches!(failed, Err(EngineError::Panicked(_))));
+}
+
+#[test]
+fn a_prompt_in_chunks_equals_a_whole_one() {
+    let prompt: Vec<TokenId> = (0..100).map(|place| (place * 7 + 3) % 32).collect();
+    let request = request(&prompt, 20);
+    let expected = alone(&request);
+    for max_batch_tokens in [1, 2, 7, 33, 99, 100, 101] {
+        let config = EngineConfig {
+            max_sequences: 1,
+            max_batch_tokens,
+            queue_capacity: 0,
+        };
+        let engine = start(&Arc::new(Mock::default()), config);
+        assert_same(&listen(engine.submit(request.clone()).unwrap()), &expected);
+    }
+}
+
+#[test]
+fn adapters_change_what_is_generated() {
+    let base = alone(&request(&[1, 2, 3], 20));
+    let adapted = alone(&GenerationRequest {
+        adapter: Some(Arc::new(7)),
+        ..request(&[1, 2, 3], 20)
+    });
+    assert_ne!(base.tokens, adapted.tokens);
+}

@@ -1,0 +1,156 @@
+//! The gate of gated feed-forward layers: `activation(gate) * up` (arXiv 2002.05202).
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::math::exp;
+use super::storage::{elements, with_elements};
+
+/// The function applied to the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// Gaussian error linear unit, in the approximation by tanh.
+    GeluTanh,
+    /// Gaussian error linear unit, by the error function.
+    Gelu,
+}
+
+/// `activation(gate) * up`, element by element; both f32 of one shape.
+pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    gate.contiguous()?
+        .apply_op2(&up.contiguous()?, Gated(activation))
+}
+
+struct Gated(Activation);
+
+const TASK: usize = 8192;
+
+/// The activation and its derivative.
+#[inline(always)]
+fn value_and_slope<const FMA: bool>(kind: Activation, x: f32) -> (f32, f32) {
+    match kind {
+        Activation::Silu => {
+            let s = 1.0 / (1.0 + exp::<FMA>(-x));
+            (x * s, s * (1.0 + x * (1.0 - s)))
+        }
+        Activation::GeluTanh => {
+            const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
+            const CUBE: f32 = 0.044_715;
+            let inner = ROOT * (x + CUBE * x * x * x);
+            // tanh by way of exp of a non-positive number, so that nothing overflows
+            let e = exp::<FMA>(-2.0 * inner.abs());
+            let tanh = ((1.0 - e) / (1.0 + e)).copysign(inner);
+            let slope = ROOT * (1.0 + 3.0 * CUBE * x * x);
+            (
+                0.5 * x * (1.0 + tanh),
+                0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope,
+            )
+        }
+        Activation::Gelu => {
+            let cdf =
+                0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x as f64 / std::f64::consts::SQRT_2));
+            let density = (-0.5 * (x as f64) * (x as f64)).exp() * 0.398_942_280_401_432_7;
+            ((x as f64 * cdf) as f32, (cdf + x as f64 * density) as f32)
+        }
+    }
+}
+
+simd_dispatch! {
+    fn forward(gate: &[f32], up: &[f32], kind: Activation, out: &mut [f32]) = forward_body;
+}
+
+#[inline(always)]
+fn forward_body<const FMA: bool>(gate: &[f32], up: &[f32], kind: Activation, out: &mut [f32]) {
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = value_and_slope::<FMA>(kind, *gate).0 * up;
+    }
+}
+
+struct Inputs<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    grad: &'a [f32],
+}
+
+simd_dispatch! {
+    fn backward(inputs: Inputs<'_>, kind: Activation, d_gate: &mut [f32], d_up: &mut [f32]) = backward_body;
+}
+
+#[inline(always)]
+fn backward_body<const FMA: bool>(
+    inputs: Inputs<'_>,
+    kind: Activation,
+    d_gate: &mut [f32],
+    d_up: &mut [f32],
+) {
+    let Inputs { gate, up, grad } = inputs;
+    for i in 0..grad.len() {
+        let (value, slope) = value_and_slope::<FMA>(kind, gate[i]);
+        d_up[i] = grad[i] * value;
+        d_gate[i] = grad[i] * up[i] * slope;
+    }
+}
+
+impl CustomOp2 for Gated {
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        up: &CpuStorage,
+        up_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (gate, up) = (elements(gate, gate_layout)?, elements(up, up_layout)?);
+        if gate.len() != up.len() {
+            bail!(
+                "gated: gate has {} elements, up has {}",
+                gate.len(),
+                up.len()
+            );
+        }
+        let mut out = vec![0f32; gate.len()];
+        out.par_chunks_mut(TASK)
+            .zip(gate.par_chunks(TASK).zip(up.par_chunks(TASK)))
+            .for_each(|(out, (gate, up))| forward(gate, up, self.0, out));
+        Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let mut d_gate = vec![0f32; gate.elem_count()];
+        let mut d_up = vec![0f32; gate.elem_count()];
+        with_elements(gate, |gate| {
+            with_elements(up, |up| {
+                with_elements(grad, |grad| {
+                    let inputs = gate
+                        .par_chunks(TASK)
+                        .zip(up.par_chunks(TASK))
+                        .zip(grad.par_chunks(TASK))
+                        .map(|((gate, up), grad)| Inputs { gate, up, grad });
+                    d_gate
+                        .par_chunks_mut(TASK)
+                        .zip(d_up.par_chunks_mut(TASK))
+                        .zip(inputs)
+                        .for_each(|((d_gate, d_up), inputs)| {
+                            backward(inputs, self.0, d_gate, d_up);
+                        });
+                })
+            })
+        })???;
+        let shape = gate.shape();
+        Ok((
+            Some(Tensor::from_vec(d_gate, shape, gate.device())?),
+            Some(Tensor::from_vec(d_up, shape, gate.device())?),
+        ))
+    }
+}

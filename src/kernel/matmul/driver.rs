@@ -1,0 +1,301 @@
+//! Blocks of the product, spread over the threads: which rows meet which panels, and in what order.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::out::OutBlock;
+use super::source::Source;
+use super::tier::{Tier, Tile};
+use super::{Form, Mode, PANEL, Precision, TILE_ROWS};
+
+/// Packed lanes of depth taken at a time: a panel block of 32 KiB, shared by the tiles of one row block.
+const DEPTH_BLOCK: usize = 256;
+/// Rows of one task, whose packed block stays in the second-level cache.
+const ROW_BLOCK: usize = 8 * TILE_ROWS;
+/// Packed steps read at a time from an operand whose steps lie apart.
+const STRIP: usize = 16;
+/// Packed lanes of columns that one product holds at a time, about: 4 MiB.
+const PACKED_COLUMNS: usize = 1 << 20;
+/// Panels of one task.
+const PANELS_PER_TASK: usize = 32;
+/// Multiply-adds below which a second thread costs more than it brings.
+const SERIAL_BELOW: usize = 1 << 16;
+
+/// The right-hand operand, packed as `[panel][depth lanes][32]`.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a> {
+    /// The packed lanes.
+    pub(super) lanes: &'a [u32],
+    /// Columns of the product.
+    pub(super) n: usize,
+    /// The inner dimension.
+    pub(super) k: usize,
+    /// What the lanes hold.
+    pub(super) precision: Precision,
+}
+
+impl Columns<'_> {
+    /// The panels from `index` on, from packed step `from` on.
+    fn panels(&self, index: usize, from: usize) -> &[u32] {
+        &self.lanes[index * self.panel_len() + from * PANEL..]
+    }
+
+    /// Lanes of one panel.
+    const fn panel_len(&self) -> usize {
+        self.precision.form().lanes(self.k) * PANEL
+    }
+}
+
+/// Lanes that the packed columns of `source` take.
+pub(super) const fn packed_len(source: Source<'_>, precision: Precision) -> usize {
+    source.lanes().div_ceil(PANEL) * PANEL * precision.form().lanes(source.depth())
+}
+
+/// Packs all columns of `source` into panels.
+pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>, to: &mut [u32]) {
+    let form = precision.form();
+    let depth = form.lanes(source.depth());
+    if depth == 0 {
+        return;
+    }
+    // A group of panels goes strip by strip, so that rows which hold many columns are read along.
+    let panels = source.lanes().div_ceil(PANEL);
+    let group = panels.div_ceil(4 * rayon::current_num_threads());
+    let pack = |(index, lanes): (usize, &mut [u32])| {
+        for (from, steps) in strips(source, depth) {
+            for (panel, lanes) in lanes.chunks_exact_mut(depth * PANEL).enumerate() {
+                let first = (index * group + panel) * PANEL;
+                let count = (source.lanes() - first).min(PANEL);
+                let part = packed_part(form, source, (first, count), (from, steps));
+                tier.pack(
+                    form,
+                    part,
+                    PANEL,
+                    &mut lanes[from * PANEL..(from + steps) * PANEL],
+                );
+            }
+        }
+    };
+    let groups = group * depth * PANEL;
+    if to.len() < SERIAL_BELOW {
+        to.chunks_mut(groups).enumerate().for_each(pack);
+    } else {
+        to.par_chunks_mut(groups).enumerate().for_each(pack);
+    }
+}
+
+/// The `(first, count)` packed steps of one strip after the other; lanes that run along memory are one strip.
+fn strips(source: Source<'_>, depth: usize) -> impl Iterator<Item = (usize, usize)> {
+    let strip = if source.depth_stride() == 1 {
+        depth
+    } else {
+        STRIP
+    };
+    (0..depth)
+        .step_by(strip)
+        .map(move |from| (from, strip.min(depth - from)))
+}
+
+/// The part of `source` that the packed steps `(from, count)` of some lanes hold.
+fn packed_part<'a>(
+    form: Form,
+    source: Source<'a>,
+    (lane, lanes): (usize, usize),
+    (from, count): (usize, usize),
+) -> Source<'a> {
+    let first = from * form.per_lane();
+    let steps = (count * form.per_lane()).min(source.depth() - first);
+    source.part(lane, lanes, first, steps)
+}
+
+/// `out = rows · columns`, or `+=`, packing the columns on the way, some depth at a time.
+pub(super) fn product(
+    tier: Tier,
+    (rows, columns): (Source<'_>, Source<'_>),
+    out: &mut [f32],
+    mode: Mode,
+) {
+    let (m, n, k) = (rows.lanes(), columns.lanes(), columns.depth());
+    let block = (PACKED_COLUMNS / n).max(1).next_multiple_of(DEPTH_BLOCK)
+        * mode.precision.form().per_lane();
+    let mut from = 0;
+    loop {
+        let depth = block.min(k - from);
+        let columns = columns.part(0, n, from, depth);
+        with_scratch(packed_len(columns, mode.precision), |lanes| {
+            pack_columns(tier, mode.precision, columns, lanes);
+            let columns = Columns {
+                lanes,
+                n,
+                k: depth,
+                precision: mode.precision,
+            };
+            multiply(
+                tier,
+                rows.part(0, m, from, depth),
+                columns,
+                out,
+                mode.accumulate || from > 0,
+            );
+        });
+        from += depth;
+        if from >= k {
+            break;
+        }
+    }
+}
+
+/// `out = rows · columns`, or `+=`.
+pub(super) fn multiply(
+    tier: Tier,
+    rows: Source<'_>,
+    columns: Columns<'_>,
+    out: &mut [f32],
+    accumulate: bool,
+) {
+    let m = rows.lanes();
+    if columns.k == 0 {
+        if !accumulate {
+            out.fill(0.0);
+        }
+        return;
+    }
+    let panels = columns.n.div_ceil(PANEL);
+    let row_tasks = m.div_ceil(ROW_BLOCK);
+    let row_block = m.div_ceil(row_tasks);
+    let per_task = panels_per_task(row_tasks, panels);
+    let panel_tasks = panels.div_ceil(per_task);
+    let out = OutBlock::new(out, m, columns.n);
+    let run = |task: usize| {
+        let row = (task % row_tasks) * row_block;
+        let panel = (task / row_tasks) * per_task;
+        let row_count = row_block.min(m - row.min(m));
+        if row_count == 0 {
+            return;
+        }
+        let panel_count = per_task.min(panels - panel);
+        let first_column = panel * PANEL;
+        let column_count = (panel_count * PANEL).min(columns.n - first_column);
+        // SAFETY: tasks differ in their rows or in their panels, so no two of these rectangles overlap.
+        let block = unsafe { out.part((row, row_count), (first_column, column_count)) };
+        let rows = rows.part(row, row_count, 0, columns.k);
+        Task {
+            tier,
+            rows,
+            columns,
+            panel,
+            accumulate,
+        }
+        .run(&block);
+    };
+    if m * columns.n * columns.k < SERIAL_BELOW {
+        (0..row_tasks * panel_tasks).for_each(run);
+    } else {
+        (0..row_tasks * panel_tasks)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(run);
+    }
+}
+
+/// Fewer panels per task until every thread has several tasks.
+fn panels_per_task(row_tasks: usize, panels: usize) -> usize {
+    let wanted = 4 * rayon::current_num_threads();
+    let mut per_task = PANELS_PER_TASK.min(panels);
+    while per_task > 1 && row_tasks * panels.div_ceil(per_task) < wanted {
+        per_task = per_task.div_ceil(2);
+    }
+    per_task
+}
+
+/// One rectangle of the output: some rows by the panels from `panel` on.
+struct Task<'a> {
+    tier: Tier,
+    rows: Source<'a>,
+    columns: Columns<'a>,
+    panel: usize,
+    accumulate: bool,
+}
+
+impl Task<'_> {
+    fn run(&self, out: &OutBlock<'_>) {
+        let total = self.columns.precision.form().lanes(self.columns.k);
+        let row_count = self.rows.lanes();
+        // Few rows fit in the cache at any depth, and then panels are best read in one go.
+        let block = if row_count <= 4 { total } else { DEPTH_BLOCK };
+        let form = self.tier.row_form(self.columns.precision);
+        let per_step = if form == Form::Widened { 2 } else { 1 };
+        with_scratch(row_count * total.min(block) * per_step, |packed| {
+            for from in (0..total).step_by(block) {
+                let depth = block.min(total - from);
+                let packed = &mut packed[..row_count * depth * per_step];
+                self.pack_rows((from * per_step, depth * per_step), form, packed);
+                self.depth_block((from, depth), packed, out);
+            }
+        });
+    }
+
+    fn pack_rows(&self, (from, depth): (usize, usize), form: Form, packed: &mut [u32]) {
+        for (strip, steps) in strips(self.rows, depth) {
+            for (row, count) in tiles(self.rows.lanes()) {
+                let part = packed_part(form, self.rows, (row, count), (from + strip, steps));
+                let start = row * depth + strip * count;
+                self.tier
+                    .pack(form, part, count, &mut packed[start..start + steps * count]);
+            }
+        }
+    }
+
+    fn depth_block(&self, (from, depth): (usize, usize), packed: &[u32], out: &OutBlock<'_>) {
+        let row_lanes = packed.len() / out.rows();
+        let panels = out.columns().div_ceil(PANEL);
+        let most = self.tier.most_panels(out.rows());
+        let mut panel = 0;
+        while panel < panels {
+            let count = if panels - panel >= most { most } else { 1 };
+            let column = panel * PANEL;
+            let width = (count * PANEL).min(out.columns() - column);
+            for (row, rows) in tiles(out.rows()) {
+                // SAFETY: one tile at a time is alive here, and the task's rectangle is its own.
+                let part = unsafe { out.part((row, rows), (column, width)) };
+                let tile = Tile {
+                    rows: &packed[row * row_lanes..(row + rows) * row_lanes],
+                    panels: self.columns.panels(self.panel + panel, from),
+                    panel_stride: self.columns.panel_len(),
+                    depth,
+                    accumulate: self.accumulate || from > 0,
+                };
+                self.tier.tile(self.columns.precision, tile, part);
+            }
+            panel += count;
+        }
+    }
+}
+
+/// Rows cut into tiles of nearly equal height: `(first, count)`.
+fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(TILE_ROWS);
+    (0..count).map(move |index| {
+        let first = index * rows / count;
+        (first, (index + 1) * rows / count - first)
+    })
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends `work` a buffer of `len` lanes (contents unspecified), kept by this thread for the next call.
+pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [u32]) -> R) -> R {
+    // The buffer leaves the store while it is lent, for a thread may take up another product while it waits.
+    let mut buffer = SCRATCH
+        .with(|store| store.borrow_mut().pop())
+        .unwrap_or_default();
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    let result = work(&mut buffer[..len]);
+    SCRATCH.with(|store| store.borrow_mut().push(buffer));
+    result
+}

@@ -1,0 +1,121 @@
+//! Rotary position embedding (arXiv 2104.09864), in the half-split layout of Hugging Face models.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::storage::{elements, with_elements};
+
+/// Cosines and sines of every position up to a limit.
+pub struct RopeTable {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    half: usize,
+}
+
+impl RopeTable {
+    /// Tabulates `positions` rows for the given inverse frequencies (radians a position).
+    ///
+    /// Twice as many dimensions of a head are rotated as there are frequencies; the rest pass
+    /// through.
+    pub fn new(inverse_frequencies: &[f32], positions: usize) -> Self {
+        let half = inverse_frequencies.len();
+        let mut cos = Vec::with_capacity(positions * half);
+        let mut sin = Vec::with_capacity(positions * half);
+        for position in 0..positions {
+            for frequency in inverse_frequencies {
+                let angle = position as f32 * frequency;
+                cos.push(angle.cos());
+                sin.push(angle.sin());
+            }
+        }
+        Self { cos, sin, half }
+    }
+
+    /// Number of positions tabulated.
+    pub fn positions(&self) -> usize {
+        self.cos.len().checked_div(self.half).unwrap_or(0)
+    }
+}
+
+/// Rotates `x`, (tokens, heads, head_dim) f32, by each token's position.
+pub fn rope(x: &Tensor, table: &Arc<RopeTable>, positions: &Arc<[u32]>) -> Result<Tensor> {
+    let (tokens, _, head_dim) = x.dims3()?;
+    if tokens != positions.len() {
+        bail!("rope: {tokens} tokens but {} positions", positions.len());
+    }
+    if head_dim < 2 * table.half {
+        bail!(
+            "rope: head of {head_dim} is narrower than {} rotated dimensions",
+            2 * table.half
+        );
+    }
+    if let Some(position) = positions.iter().find(|p| **p as usize >= table.positions()) {
+        bail!(
+            "rope: position {position} is past the table's {} positions",
+            table.positions()
+        );
+    }
+    let rotation = Rotation {
+        table: table.clone(),
+        positions: positions.clone(),
+        inverse: false,
+    };
+    x.contiguous()?.apply_op1(rotation)
+}
+
+struct Rotation {
+    table: Arc<RopeTable>,
+    positions: Arc<[u32]>,
+    inverse: bool,
+}
+
+impl Rotation {
+    fn run(&self, x: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
+        let mut out = x.to_vec();
+        let half = self.table.half;
+        let sign = if self.inverse { -1.0 } else { 1.0 };
+        out.par_chunks_mut(heads * head_dim)
+            .zip(self.positions.par_iter())
+            .with_min_len(16)
+            .for_each(|(row, position)| {
+                let at = *position as usize * half;
+                let cos = &self.table.cos[at..at + half];
+                let sin = &self.table.sin[at..at + half];
+                for head in row.chunks_exact_mut(head_dim) {
+                    let (low, rest) = head.split_at_mut(half);
+                    let high = &mut rest[..half];
+                    for i in 0..half {
+                        let (a, b, s) = (low[i], high[i], sign * sin[i]);
+                        low[i] = a * cos[i] - b * s;
+                        high[i] = b * cos[i] + a * s;
+                    }
+                }
+            });
+        out
+    }
+}
+
+impl CustomOp1 for Rotation {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, heads, head_dim) = layout.shape().dims3()?;
+        let out = self.run(elements(x, layout)?, heads, head_dim);
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (_, heads, head_dim) = grad.dims3()?;
+        let back = Rotation {
+            table: self.table.clone(),
+            positions: self.positions.clone(),
+            inverse: !self.inverse,
+        };
+        let dx = with_elements(grad, |grad| back.run(grad, heads, head_dim))?;
+        Ok(Some(Tensor::from_vec(dx, grad.shape(), grad.device())?))
+    }
+}

@@ -1,0 +1,263 @@
+//! The decoder: token ids in, hidden states and logits out; one definition for serving and
+//! training.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use crate::kernel::matmul::Precision;
+use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
+use crate::types::TokenId;
+
+use super::ModelError;
+use super::batch::ForwardBatch;
+use super::config::DecoderConfig;
+use super::kv::KvCache;
+use super::layer::{Layer, Norm, Pass};
+use super::linear::Linear;
+use super::tensors::{TensorFiles, TensorSource};
+
+/// A decoder-only language model.
+///
+/// Invariant: what a row computes depends on its own sequence alone, never on the other rows of
+/// its batch.
+pub struct Decoder {
+    config: DecoderConfig,
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: Norm,
+    head: Linear,
+    ropes: Vec<Arc<RopeTable>>,
+    precision: Precision,
+}
+
+impl Decoder {
+    /// Loads a checkpoint folder, in f32.
+    pub fn load(dir: &Path) -> Result<Self, ModelError> {
+        Self::load_with(dir, Precision::F32)
+    }
+
+    /// Loads a checkpoint folder, with linear layers in the given precision.
+    pub fn load_with(dir: &Path, precision: Precision) -> Result<Self, ModelError> {
+        let config = DecoderConfig::load(dir)?;
+        let mut files = TensorFiles::open(dir)?;
+        let decoder = Self::build(config, &mut files, precision)?;
+        let tied_head = |name: &&str| decoder.config.tied && *name == "lm_head.weight";
+        let stray = files
+            .untouched()
+            .find(|name| !name.ends_with("rotary_emb.inv_freq") && !tied_head(name));
+        match stray {
+            None => Ok(decoder),
+            Some(name) => Err(ModelError::Tensor {
+                name: name.to_owned(),
+                reason: format!(
+                    "is no part of a {} decoder as config.json describes it",
+                    decoder.config.family.model_type()
+                ),
+            }),
+        }
+    }
+
+    /// Builds a decoder from any source of tensors; from variables it can be trained.
+    pub fn build(
+        config: DecoderConfig,
+        source: &mut dyn TensorSource,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let shape = [config.vocab_size, config.hidden_size];
+        let embedding = source.tensor("model.embed_tokens.weight", &shape)?;
+        let layers: Result<Vec<Layer>, ModelError> = (0..config.num_layers())
+            .map(|index| Layer::load(source, index, &config, precision))
+            .collect();
+        let norm = Norm::load(source, "model.norm", config.hidden_size, &config)?;
+        let head = if config.tied {
+            embedding.clone()
+        } else {
+            source.tensor("lm_head.weight", &shape)?
+        };
+        let ropes = config
+            .ropes
+            .iter()
+            .map(|rope| {
+                let frequencies = rope.inverse_frequencies(config.head_dim);
+                Arc::new(RopeTable::new(&frequencies, config.max_positions))
+            })
+            .collect();
+        Ok(Self {
+            head: Linear::new("lm_head".into(), head, None, precision)?,
+            embedding,
+            layers: layers?,
+            norm,
+            ropes,
+            precision,
+            config,
+        })
+    }
+
+    /// The decoder's shape and features.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// An empty cache for one sequence.
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(
+            self.config.num_layers(),
+            self.config.num_kv_heads * self.config.head_dim,
+        )
+    }
+
+    /// Path, outputs and inputs of every linear layer that an adapter can change.
+    pub fn linear_modules(&self) -> Vec<(String, usize, usize)> {
+        let config = &self.config;
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_heads * config.head_dim;
+        let keys = config.num_kv_heads * config.head_dim;
+        let each: Vec<(&str, usize, usize)> = if config.family.has_fused_projections() {
+            vec![
+                ("self_attn.qkv_proj", queries + 2 * keys, hidden),
+                ("self_attn.o_proj", hidden, queries),
+                ("mlp.gate_up_proj", 2 * inner, hidden),
+                ("mlp.down_proj", hidden, inner),
+            ]
+        } else {
+            vec![
+                ("self_attn.q_proj", queries, hidden),
+                ("self_attn.k_proj", keys, hidden),
+                ("self_attn.v_proj", keys, hidden),
+                ("self_attn.o_proj", hidden, queries),
+                ("mlp.gate_proj", inner, hidden),
+                ("mlp.up_proj", inner, hidden),
+                ("mlp.down_proj", hidden, inner),
+            ]
+        };
+        (0..config.num_layers())
+            .flat_map(|layer| {
+                each.iter().map(move |(name, outputs, inputs)| {
+                    (format!("model.layers.{layer}.{name}"), *outputs, *inputs)
+                })
+            })
+            .collect()
+    }
+
+    /// Final hidden states, (tokens, hidden), each token seeing its own span up to itself.
+    ///
+    /// Differentiable in every variable that the decoder or an adapter holds.
+    pub fn forward(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
+        self.run(batch, None)
+    }
+
+    /// Like `forward`, each span going on where its cache ends; `caches` is parallel to the spans.
+    ///
+    /// The caches grow by the spans' tokens; after an error they are as before.
+    pub fn forward_cached(
+        &self,
+        batch: &ForwardBatch,
+        caches: &mut [&mut KvCache],
+    ) -> Result<Tensor, ModelError> {
+        let before: Vec<usize> = caches.iter().map(|cache| cache.len()).collect();
+        let result = self.run(batch, Some(caches));
+        for ((cache, span), before) in caches.iter_mut().zip(&batch.spans).zip(before) {
+            match result {
+                Ok(_) => cache.advance(span.len),
+                Err(_) => cache.truncate(before),
+            }
+        }
+        result
+    }
+
+    fn run(
+        &self,
+        batch: &ForwardBatch,
+        mut caches: Option<&mut [&mut KvCache]>,
+    ) -> Result<Tensor, ModelError> {
+        self.check(batch, caches.as_deref())?;
+        let segments = batch.segments();
+        let spans = batch
+            .spans
+            .iter()
+            .map(|s| SpanRange {
+                start: s.start,
+                len: s.len,
+            })
+            .collect();
+        let positions = Arc::from(batch.positions.as_slice());
+        let pass = Pass {
+            positions,
+            spans,
+            segments: &segments,
+        };
+        let ids = Tensor::from_slice(&batch.token_ids, batch.len(), &Device::Cpu)?;
+        let mut x = self.embedding.index_select(&ids, 0)?;
+        if self.config.embedding_scale != 1.0 {
+            x = (x * f64::from(self.config.embedding_scale))?;
+        }
+        for (layer, config) in self.layers.iter().zip(&self.config.layers) {
+            x = layer.forward(&x, &pass, &self.ropes[config.rope], caches.as_deref_mut())?;
+        }
+        self.norm.forward(&x)
+    }
+
+    fn check(
+        &self,
+        batch: &ForwardBatch,
+        caches: Option<&[&mut KvCache]>,
+    ) -> Result<(), ModelError> {
+        let vocabulary = self.config.vocab_size;
+        if batch.is_empty() {
+            return Err(ModelError::Compute(candle_core::Error::Msg(format!(
+                "a forward pass needs at least one token"
+            ))));
+        }
+        if let Some(id) = batch
+            .token_ids
+            .iter()
+            .find(|id| **id as usize >= vocabulary)
+        {
+            return Err(ModelError::Compute(candle_core::Error::Msg(format!(
+                "token {id} is outside the vocabulary of {vocabulary}"
+            ))));
+        }
+        if let Some(caches) = caches
+            && caches.len() != batch.spans.len()
+        {
+            return Err(ModelError::Compute(candle_core::Error::Msg(format!(
+                "{} caches for {} spans",
+                caches.len(),
+                batch.spans.len()
+            ))));
+        }
+        Ok(())
+    }
+
+    /// Logits of hidden rows, (rows, vocabulary) f32.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
+        let logits = self.head.forward(hidden, &[])?;
+        match self.config.final_softcap {
+            Some(cap) => {
+                let cap = f64::from(cap);
+                Ok(((logits / cap)?.tanh()? * cap)?)
+            }
+            None => Ok(logits),
+        }
+    }
+
+    /// `log p(targets[i] | hidden[i])`, (rows,) f32, differentiable.
+    pub fn token_logprobs(
+        &self,
+        hidden: &Tensor,
+        targets: &[TokenId],
+    ) -> Result<Tensor, ModelError> {
+        let settings = HeadSettings {
+            softcap: self.config.final_softcap,
+            precision: self.precision,
+        };
+        Ok(token_logprobs(
+            hidden,
+            self.head.weight(),
+            &Arc::from(targets),
+            settings,
+        )?)
+    }
+}

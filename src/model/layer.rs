@@ -1,0 +1,335 @@
+//! One transformer layer: attention and a gated feed-forward network, each with a residual.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::kernel::matmul::Precision;
+use crate::kernel::{
+    Activation, AttentionShape, CachedSpan, RopeTable, SpanRange, cached_attention,
+    causal_attention, gated, rms_norm, rope,
+};
+
+use super::ModelError;
+use super::batch::Segment;
+use super::config::DecoderConfig;
+use super::kv::KvCache;
+use super::linear::{Linear, LinearShape};
+use super::tensors::TensorSource;
+
+/// A root-mean-square norm with its weight.
+pub(super) struct Norm {
+    weight: Tensor,
+    eps: f32,
+    offset: f32,
+}
+
+impl Norm {
+    pub(super) fn load(
+        source: &mut dyn TensorSource,
+        name: &str,
+        width: usize,
+        config: &DecoderConfig,
+    ) -> Result<Self, ModelError> {
+        let weight = source.tensor(&format!("{name}.weight"), &[width])?;
+        Ok(Self {
+            weight,
+            eps: config.rms_norm_eps,
+            offset: config.norm_offset,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(rms_norm(x, &self.weight, self.eps, self.offset)?)
+    }
+}
+
+/// What all layers of one pass share.
+pub(super) struct Pass<'a> {
+    pub(super) positions: Arc<[u32]>,
+    pub(super) spans: Arc<[SpanRange]>,
+    pub(super) segments: &'a [Segment],
+}
+
+pub(super) struct Layer {
+    index: usize,
+    input_norm: Norm,
+    attention: Attention,
+    /// After attention, before its residual is added.
+    attention_out_norm: Option<Norm>,
+    /// Before the feed-forward network.
+    mlp_norm: Norm,
+    mlp: Mlp,
+    /// After the feed-forward network, before its residual is added.
+    mlp_out_norm: Option<Norm>,
+}
+
+impl Layer {
+    pub(super) fn load(
+        source: &mut dyn TensorSource,
+        index: usize,
+        config: &DecoderConfig,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let at = format!("model.layers.{index}");
+        let width = config.hidden_size;
+        let mut norm = |name: &str| Norm::load(source, &format!("{at}.{name}"), width, config);
+        let input_norm = norm("input_layernorm")?;
+        let after_attention = norm("post_attention_layernorm")?;
+        let (attention_out_norm, mlp_norm, mlp_out_norm) = if config.family.has_sandwich_norms() {
+            let before = norm("pre_feedforward_layernorm")?;
+            (
+                Some(after_attention),
+                before,
+                Some(norm("post_feedforward_layernorm")?),
+            )
+        } else {
+            (None, after_attention, None)
+        };
+        Ok(Self {
+            index,
+            input_norm,
+            attention: Attention::load(source, (&at, index), config, precision)?,
+            attention_out_norm,
+            mlp_norm,
+            mlp: Mlp::load(source, &at, config, precision)?,
+            mlp_out_norm,
+        })
+    }
+
+    /// (tokens, hidden) to (tokens, hidden).
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        rope: &Arc<RopeTable>,
+        caches: Option<&mut [&mut KvCache]>,
+    ) -> Result<Tensor, ModelError> {
+        let normed = self.input_norm.forward(x)?;
+        let mut attended = self
+            .attention
+            .forward(&normed, pass, rope, (self.index, caches))?;
+        if let Some(norm) = &self.attention_out_norm {
+            attended = norm.forward(&attended)?;
+        }
+        let x = (x + attended)?;
+        let mut fed = self.mlp.forward(&self.mlp_norm.forward(&x)?, pass)?;
+        if let Some(norm) = &self.mlp_out_norm {
+            fed = norm.forward(&fed)?;
+        }
+        Ok((x + fed)?)
+    }
+}
+
+struct Attention {
+    projections: Projections,
+    output: Linear,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    shape: AttentionShape,
+}
+
+enum Projections {
+    Separate { q: Linear, k: Linear, v: Linear },
+    Fused(Linear),
+}
+
+impl Attention {
+    fn load(
+        source: &mut dyn TensorSource,
+        place: (&str, usize),
+        config: &DecoderConfig,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let (at, index) = place;
+        let at = format!("{at}.self_attn");
+        let (queries, keys) = (
+            config.num_heads * config.head_dim,
+            config.num_kv_heads * config.head_dim,
+        );
+        let inputs = config.hidden_size;
+        let mut load = |name: &str, outputs: usize| {
+            let shape = LinearShape {
+                inputs,
+                outputs,
+                bias: config.qkv_bias,
+            };
+            Linear::load(source, format!("{at}.{name}"), shape, precision)
+        };
+        let projections = if config.family.has_fused_projections() {
+            Projections::Fused(load("qkv_proj", queries + 2 * keys)?)
+        } else {
+            let (q, k) = (load("q_proj", queries)?, load("k_proj", keys)?);
+            Projections::Separate {
+                q,
+                k,
+                v: load("v_proj", keys)?,
+            }
+        };
+        let output = LinearShape {
+            inputs: queries,
+            outputs: inputs,
+            bias: config.output_bias,
+        };
+        let output = Linear::load(source, format!("{at}.o_proj"), output, precision)?;
+        let mut norm = |name: &str| {
+            let name = format!("{at}.{name}");
+            let has = config.family.has_qk_norm();
+            has.then(|| Norm::load(source, &name, config.head_dim, config))
+                .transpose()
+        };
+        Ok(Self {
+            projections,
+            output,
+            q_norm: norm("q_norm")?,
+            k_norm: norm("k_norm")?,
+            shape: AttentionShape {
+                heads: config.num_heads,
+                kv_heads: config.num_kv_heads,
+                head_dim: config.head_dim,
+                scale: config.attention_scale,
+                window: config.layers[index].window,
+                softcap: config.attention_softcap,
+            },
+        })
+    }
+
+    fn project(&self, x: &Tensor, segments: &[Segment]) -> Result<[Tensor; 3], ModelError> {
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.shape;
+        let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
+        let (q, k, v) = match &self.projections {
+            Projections::Separate { q, k, v } => (
+                q.forward(x, segments)?,
+                k.forward(x, segments)?,
+                v.forward(x, segments)?,
+            ),
+            Projections::Fused(all) => {
+                let all = all.forward(x, segments)?;
+                let k = all.narrow(1, queries, keys)?;
+                (
+                    all.narrow(1, 0, queries)?,
+                    k,
+                    all.narrow(1, queries + keys, keys)?,
+                )
+            }
+        };
+        let tokens = x.dim(0)?;
+        Ok([
+            q.contiguous()?.reshape((tokens, heads, head_dim))?,
+            k.contiguous()?.reshape((tokens, kv_heads, head_dim))?,
+            v.contiguous()?.reshape((tokens, kv_heads, head_dim))?,
+        ])
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        table: &Arc<RopeTable>,
+        cache: (usize, Option<&mut [&mut KvCache]>),
+    ) -> Result<Tensor, ModelError> {
+        let [mut q, mut k, v] = self.project(x, pass.segments)?;
+        if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
+            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+        }
+        let q = rope(&q, table, &pass.positions)?;
+        let k = rope(&k, table, &pass.positions)?;
+        let attended = match cache {
+            (_, None) => causal_attention(&q, &k, &v, &pass.spans, self.shape)?,
+            (layer, Some(caches)) => {
+                for (span, cache) in pass.spans.iter().zip(caches.iter_mut()) {
+                    cache.append(layer, (span.start, span.len), &k, &v)?;
+                }
+                let spans: Vec<CachedSpan<'_>> = pass
+                    .spans
+                    .iter()
+                    .zip(caches.iter())
+                    .map(|(span, cache)| CachedSpan {
+                        start: span.start,
+                        len: span.len,
+                        keys: &cache.layer(layer).keys,
+                        values: &cache.layer(layer).values,
+                    })
+                    .collect();
+                cached_attention(&q, &spans, self.shape)?
+            }
+        };
+        let width = self.shape.heads * self.shape.head_dim;
+        self.output
+            .forward(&attended.reshape(((), width))?, pass.segments)
+    }
+}
+
+struct Mlp {
+    projections: GateUp,
+    down: Linear,
+    activation: Activation,
+    width: usize,
+}
+
+enum GateUp {
+    Separate { gate: Linear, up: Linear },
+    Fused(Linear),
+}
+
+impl Mlp {
+    fn load(
+        source: &mut dyn TensorSource,
+        at: &str,
+        config: &DecoderConfig,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let (hidden, width, bias) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.mlp_bias,
+        );
+        let mut load = |name: &str, inputs: usize, outputs: usize| {
+            let shape = LinearShape {
+                inputs,
+                outputs,
+                bias,
+            };
+            Linear::load(source, format!("{at}.mlp.{name}"), shape, precision)
+        };
+        let projections = if config.family.has_fused_projections() {
+            GateUp::Fused(load("gate_up_proj", hidden, 2 * width)?)
+        } else {
+            let gate = load("gate_proj", hidden, width)?;
+            GateUp::Separate {
+                gate,
+                up: load("up_proj", hidden, width)?,
+            }
+        };
+        let down = load("down_proj", width, hidden)?;
+        Ok(Self {
+            projections,
+            down,
+            activation: config.activation,
+            width,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor, ModelError> {
+        let (gate, up) = match &self.projections {
+            GateUp::Separate { gate, up } => (
+                gate.forward(x, pass.segments)?,
+                up.forward(x, pass.segments)?,
+            ),
+            GateUp::Fused(both) => {
+                let both = both.forward(x, pass.segments)?;
+                (
+                    both.narrow(1, 0, self.width)?,
+                    both.narrow(1, self.width, self.width)?,
+                )
+            }
+        };
+        self.down
+            .forward(&gated(&gate, &up, self.activation)?, pass.segments)
+    }
+}

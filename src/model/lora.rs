@@ -1,0 +1,222 @@
+//! Low-rank adapters (arXiv 2106.09685) in PEFT's file layout, served and trained.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor, Var};
+use rand::Rng;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::kernel::matmul::{Precision, linear};
+
+use super::ModelError;
+use super::decoder::Decoder;
+use super::lora_config::LoraConfig;
+use super::tensors::{TensorFiles, TensorSource, save_tensors, write_atomically};
+
+/// What to adapt, and how strongly.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraSettings {
+    /// Rank of each update.
+    pub rank: usize,
+    /// The update is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// Last parts of module paths, for example `q_proj`.
+    pub target_modules: Vec<String>,
+}
+
+/// The low-rank updates of a decoder's linear layers.
+pub struct LoraAdapter {
+    config: LoraConfig,
+    pairs: BTreeMap<String, LoraPair>,
+    vars: Vec<(String, Var)>,
+}
+
+/// `delta(x) = scale * (x Aᵀ) Bᵀ`.
+pub(super) struct LoraPair {
+    /// (rank, in)
+    a: Tensor,
+    /// (out, rank)
+    b: Tensor,
+    scale: f64,
+}
+
+impl LoraPair {
+    pub(super) fn delta(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        let low = linear(x, &self.a, Precision::F32)?;
+        Ok(linear(&(low * self.scale)?, &self.b, Precision::F32)?)
+    }
+}
+
+const PREFIX: &str = "base_model.model.";
+
+fn tensor_name(module: &str, side: char) -> String {
+    format!("{PREFIX}{module}.lora_{side}.weight")
+}
+
+impl LoraAdapter {
+    /// Reads a PEFT folder and checks that every tensor of it fits `decoder` and is used.
+    pub fn load(dir: &Path, decoder: &Decoder) -> Result<Self, ModelError> {
+        let config = LoraConfig::load(dir)?;
+        let path = dir.join("adapter_model.safetensors");
+        if !path.exists() && dir.join("adapter_model.bin").exists() {
+            return Err(ModelError::Pickle {
+                path: dir.join("adapter_model.bin"),
+            });
+        }
+        let mut files = TensorFiles::open_file(&path)?;
+        let mut pairs = BTreeMap::new();
+        for (module, outputs, inputs) in decoder.linear_modules() {
+            let names = ['A', 'B'].map(|side| {
+                let plain = tensor_name(&module, side);
+                let tagged = format!("{PREFIX}{module}.lora_{side}.default.weight");
+                if files.has(&tagged) { tagged } else { plain }
+            });
+            let present = files.has(&names[0]) || files.has(&names[1]);
+            let targeted = config.targets(&module)?;
+            if present != targeted {
+                let reason = if targeted {
+                    "is a target module in adapter_config.json but has no tensors in the file"
+                } else {
+                    "has tensors in the file but is no target module in adapter_config.json"
+                };
+                return Err(ModelError::Tensor {
+                    name: module,
+                    reason: reason.into(),
+                });
+            }
+            if present {
+                let rank = config.rank(&module);
+                let a = files.tensor(&names[0], &[rank, inputs])?;
+                let b = files.tensor(&names[1], &[outputs, rank])?;
+                let scale = config.scale(&module);
+                pairs.insert(module, LoraPair { a, b, scale });
+            }
+        }
+        if let Some(name) = files.untouched().next() {
+            let reason = "has no place in this decoder's linear layers".to_owned();
+            return Err(ModelError::Tensor {
+                name: name.to_owned(),
+                reason,
+            });
+        }
+        Ok(Self {
+            config,
+            pairs,
+            vars: Vec::new(),
+        })
+    }
+
+    /// A trainable adapter that changes nothing yet: A uniform as in PEFT, B zero.
+    pub fn init(decoder: &Decoder, settings: &LoraSettings, seed: u64) -> Result<Self, ModelError> {
+        let config = LoraConfig::from_settings(settings);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut values = BTreeMap::new();
+        for (module, outputs, inputs) in decoder.linear_modules() {
+            if config.targets(&module)? {
+                let bound = 1.0 / (inputs as f32).sqrt(); // Kaiming uniform, a = sqrt(5)
+                let count = settings.rank * inputs;
+                let a: Vec<f32> = (0..count)
+                    .map(|_| rng.random_range(-bound..bound))
+                    .collect();
+                let a = Tensor::from_vec(a, (settings.rank, inputs), &Device::Cpu)?;
+                let b = Tensor::zeros((outputs, settings.rank), DType::F32, &Device::Cpu)?;
+                values.insert(tensor_name(&module, 'A'), a);
+                values.insert(tensor_name(&module, 'B'), b);
+            }
+        }
+        if values.is_empty() {
+            let name = settings.target_modules.join(", ");
+            let reason = "names no linear layer of this decoder".to_owned();
+            return Err(ModelError::Tensor { name, reason });
+        }
+        Self::from_values(decoder, config, values)
+    }
+
+    /// The same adapter with variables of its own, ready to be trained.
+    pub fn trainable(&self, decoder: &Decoder) -> Result<Self, ModelError> {
+        Self::from_values(decoder, self.config.clone(), self.tensors())
+    }
+
+    fn from_values(
+        decoder: &Decoder,
+        config: LoraConfig,
+        mut values: BTreeMap<String, Tensor>,
+    ) -> Result<Self, ModelError> {
+        let mut vars = Vec::new();
+        let mut pairs = BTreeMap::new();
+        for (module, ..) in decoder.linear_modules() {
+            let names = [tensor_name(&module, 'A'), tensor_name(&module, 'B')];
+            let [Some(a), Some(b)] = names.clone().map(|name| values.remove(&name)) else {
+                continue;
+            };
+            let (a, b) = (Var::from_tensor(&a)?, Var::from_tensor(&b)?);
+            let pair = LoraPair {
+                a: a.as_tensor().clone(),
+                b: b.as_tensor().clone(),
+                scale: config.scale(&module),
+            };
+            let [a_name, b_name] = names;
+            vars.extend([(a_name, a), (b_name, b)]);
+            pairs.insert(module, pair);
+        }
+        Ok(Self {
+            config,
+            pairs,
+            vars,
+        })
+    }
+
+    /// Trainable variables by tensor name, in a fixed order; empty for a loaded adapter.
+    pub fn vars(&self) -> &[(String, Var)] {
+        &self.vars
+    }
+
+    /// A copy that later training steps do not change.
+    pub fn snapshot(&self) -> Result<Self, ModelError> {
+        let mut pairs = BTreeMap::new();
+        for (module, pair) in &self.pairs {
+            let copied = LoraPair {
+                a: pair.a.copy()?,
+                b: pair.b.copy()?,
+                scale: pair.scale,
+            };
+            pairs.insert(module.clone(), copied);
+        }
+        Ok(Self {
+            config: self.config.clone(),
+            pairs,
+            vars: Vec::new(),
+        })
+    }
+
+    /// All tensors by their names in PEFT files.
+    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let sides = self.pairs.iter().flat_map(|(module, pair)| {
+            [('A', &pair.a), ('B', &pair.b)]
+                .map(|(side, tensor)| (tensor_name(module, side), tensor.detach()))
+        });
+        sides.collect()
+    }
+
+    /// Writes `adapter_config.json` and `adapter_model.safetensors` (f32).
+    pub fn save(&self, dir: &Path, base_model: &str) -> Result<(), ModelError> {
+        let io = |source| ModelError::Io {
+            path: dir.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        save_tensors(
+            &dir.join("adapter_model.safetensors"),
+            &self.tensors(),
+            DType::F32,
+        )?;
+        let text = format!("{:#}\n", self.config.to_json(base_model));
+        write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
+    }
+
+    pub(super) fn pair(&self, module: &str) -> Option<&LoraPair> {
+        self.pairs.get(module)
+    }
+}

@@ -1,0 +1,41 @@
+//! What a reward is shown, and what it must answer.
+
+use serde_json::Value;
+
+use super::RewardError;
+use crate::types::{Message, Role};
+
+/// One answer to one prompt, as a reward sees it: without any objective weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'a> {
+    /// The conversation up to and including the turn that is answered.
+    pub prompt: &'a [Message],
+    /// The answer's text, its end token left out.
+    pub completion: &'a str,
+    /// Tokens the policy spent on the answer, its end token left out.
+    pub completion_tokens: usize,
+    /// The policy ended the answer itself; false when it ran into the length limit.
+    pub finished: bool,
+    /// The prompt's own JSONL row, for rules that check facts; `Null` where there is none.
+    pub record: &'a Value,
+}
+
+impl Exchange<'_> {
+    /// What the user said last; empty where no user spoke.
+    pub fn question(&self) -> &str {
+        self.prompt
+            .iter()
+            .rev()
+            .find(|message| message.role == Role::User)
+            .map_or("", |message| message.content.as_str())
+    }
+}
+
+/// Gives each exchange one number; higher is better.
+pub trait RewardModel: Send + Sync {
+    /// The name used in messages and reports.
+    fn name(&self) -> &str;
+
+    /// One finite value for each exchange, in order; each value depends on its exchange alone.
+    fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<f32>, RewardError>;
+}

@@ -1,0 +1,3 @@
+//! Rewards over real question rows, and reward-model checkpoints against their golden logits.
+
+mod facts;
