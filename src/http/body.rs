@@ -22,18 +22,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         check_content_type(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(BODY_LIMIT),
-                _ => ApiError::invalid("invalid_body", "the body could not be read to its end"),
-            }
-        })?;
+        let bytes =
+            Bytes::from_request(request, state)
+                .await
+                .map_err(|rejection| match rejection.into_response().status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(BODY_LIMIT),
+                    _ => ApiError::invalid("invalid_body", "the body could not be read to its end"),
+                })?;
         decode(&bytes).map(Self)
     }
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let found = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let essence = found.map(|value| value.split(';').next().unwrap_or("").trim());
     match essence {
         Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(()),
@@ -44,7 +47,10 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 /// Parses and reads a body.
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let StrictValue(value) = serde_json::from_slice(bytes).map_err(|error| {
-        ApiError::invalid("invalid_json", format!("the body is not valid JSON: {error}"))
+        ApiError::invalid(
+            "invalid_json",
+            format!("the body is not valid JSON: {error}"),
+        )
     })?;
     let Value::Object(object) = value else {
         let message = format!("the body must be a JSON object, got {}", kind_of(&value));
@@ -59,7 +65,10 @@ fn culprit<T: DeserializeOwned>(object: &Value, error: &serde_json::Error) -> Ap
     for (name, value) in object.as_object().into_iter().flatten() {
         let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
         if let Err(error) = T::deserialize(&alone) {
-            let message = format!("`{name}` cannot be used: {}", plain_words(&error.to_string()));
+            let message = format!(
+                "`{name}` cannot be used: {}",
+                plain_words(&error.to_string())
+            );
             return ApiError::invalid("invalid_type", message).with_param(name.clone());
         }
     }

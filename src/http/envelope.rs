@@ -22,9 +22,15 @@ pub(super) struct RequestId(String);
 
 impl RequestId {
     fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let visible: String =
-            given.chars().filter(char::is_ascii_graphic).take(LONGEST_ID).collect();
+        let given = headers
+            .get(REQUEST_ID)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
+        let visible: String = given
+            .chars()
+            .filter(char::is_ascii_graphic)
+            .take(LONGEST_ID)
+            .collect();
         match visible.is_empty() {
             true => Self(uuid::Uuid::now_v7().simple().to_string()),
             false => Self(visible),
@@ -43,7 +49,9 @@ pub(super) async fn wrap(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let span = tracing::info_span!("request", id = id.as_str());
     request.extensions_mut().insert(id.clone());
-    let reply = AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await;
+    let reply = AssertUnwindSafe(next.run(request).instrument(span.clone()))
+        .catch_unwind()
+        .await;
     let _entered = span.enter();
     // the panic's own message went to the log through the panic hook
     let mut response = reply.unwrap_or_else(|_| ApiError::internal().into_response());

@@ -89,7 +89,9 @@ pub(super) fn sort_rest(rest: &Map<String, Value>) -> Result<Vec<String>, ApiErr
             continue;
         }
         if WITHOUT_EFFECT.contains(&name.as_str()) {
-            warnings.push(format!("`{name}` was accepted but has no effect on this server"));
+            warnings.push(format!(
+                "`{name}` was accepted but has no effect on this server"
+            ));
             continue;
         }
         match UNSUPPORTED.iter().find(|(known, _)| known == name) {
@@ -121,7 +123,9 @@ mod tests {
     use super::*;
 
     fn check(body: Value, expected: Result<usize, &str>) {
-        let Value::Object(rest) = body else { panic!("an object") };
+        let Value::Object(rest) = body else {
+            panic!("an object")
+        };
         match (sort_rest(&rest), expected) {
             (Ok(warnings), Ok(count)) => assert_eq!(warnings.len(), count, "{rest:?}"),
             (Err(error), Err(code)) => assert_eq!(error.body().error.code, code, "{rest:?}"),
@@ -132,12 +136,27 @@ mod tests {
     #[test]
     fn fields_are_warned_of_refused_or_unknown() {
         check(json!({}), Ok(0));
-        check(json!({"user": "u", "store": false, "metadata": null}), Ok(2));
-        check(json!({"tools": [], "tool_choice": "none", "presence_penalty": 0}), Ok(0));
-        check(json!({"response_format": {"type": "text"}, "echo": false}), Ok(0));
+        check(
+            json!({"user": "u", "store": false, "metadata": null}),
+            Ok(2),
+        );
+        check(
+            json!({"tools": [], "tool_choice": "none", "presence_penalty": 0}),
+            Ok(0),
+        );
+        check(
+            json!({"response_format": {"type": "text"}, "echo": false}),
+            Ok(0),
+        );
         check(json!({"tools": [{}]}), Err("unsupported_parameter"));
-        check(json!({"presence_penalty": 0.5}), Err("unsupported_parameter"));
-        check(json!({"response_format": {"type": "json_object"}}), Err("unsupported_parameter"));
+        check(
+            json!({"presence_penalty": 0.5}),
+            Err("unsupported_parameter"),
+        );
+        check(
+            json!({"response_format": {"type": "json_object"}}),
+            Err("unsupported_parameter"),
+        );
         check(json!({"profile": "cautious"}), Err("unsupported_parameter"));
         check(json!({"temprature": 1}), Err("unknown_parameter"));
         check(json!({"temprature": null}), Err("unknown_parameter"));

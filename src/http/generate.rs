@@ -157,7 +157,8 @@ pub(super) async fn create_generation(
         (None, Some(turns)) => PromptInput::Dialogue(read_messages(&turns, &mut warnings)?),
         (prompt, _) => {
             let got = if prompt.is_some() { "both" } else { "neither" };
-            let message = format!("exactly one of `prompt` and `messages` must be given, got {got}");
+            let message =
+                format!("exactly one of `prompt` and `messages` must be given, got {got}");
             return Err(ApiError::invalid("invalid_value", message).with_param("prompt"));
         }
     };
@@ -182,7 +183,15 @@ struct NativeWording {
 
 impl Wording for NativeWording {
     fn whole(self, answer: &Answer, whole: WholeAnswer) -> Response {
-        let Identity { id, created, model, seed, steering, warnings, .. } = self.identity;
+        let Identity {
+            id,
+            created,
+            model,
+            seed,
+            steering,
+            warnings,
+            ..
+        } = self.identity;
         let generation = Generation {
             id,
             object: "generation",
@@ -191,7 +200,10 @@ impl Wording for NativeWording {
             text: whole.text,
             finish_reason: whole.reason,
             token_ids: self.options.token_ids.then(|| token_ids(&whole.tokens)),
-            logprobs: self.options.logprobs.then(|| Logprobs::of(answer, &whole.tokens)),
+            logprobs: self
+                .options
+                .logprobs
+                .then(|| Logprobs::of(answer, &whole.tokens)),
             usage: UsageBody::new(whole.usage, steering.clone()),
             steering,
             seed,

@@ -54,9 +54,11 @@ pub(super) async fn get_health() -> Json<Health> {
 pub(super) async fn get_readiness(State(app): State<Arc<App>>) -> Result<Json<Health>, ApiError> {
     match app.ready().await {
         Ok(()) => Ok(Json(Health { status: "ready" })),
-        Err(Unready::Draining) => {
-            Err(ApiError::unavailable("draining", "the server is shutting down", 1))
-        }
+        Err(Unready::Draining) => Err(ApiError::unavailable(
+            "draining",
+            "the server is shutting down",
+            1,
+        )),
         Err(Unready::EngineDead) => {
             let message = "the engine has stopped; the process must be restarted";
             Err(ApiError::unavailable("engine_dead", message, 30))
@@ -77,5 +79,8 @@ pub(super) async fn get_readiness(State(app): State<Arc<App>>) -> Result<Json<He
     responses((status = 200, description = "Name and version.", body = Version))
 )]
 pub(super) async fn get_version() -> Json<Version> {
-    Json(Version { name: "steersman", version: env!("CARGO_PKG_VERSION") })
+    Json(Version {
+        name: "steersman",
+        version: env!("CARGO_PKG_VERSION"),
+    })
 }

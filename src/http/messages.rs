@@ -10,7 +10,10 @@ use crate::types::{Message, Role};
 /// One turn of a conversation.
 #[derive(ToSchema)]
 #[schema(as = Message)]
-#[expect(dead_code, reason = "read by hand, so that errors name the turn; only the schema is used")]
+#[expect(
+    dead_code,
+    reason = "read by hand, so that errors name the turn; only the schema is used"
+)]
 pub(super) struct MessageSchema {
     /// Who speaks; `developer` counts as `system`.
     #[schema(inline)]
@@ -59,17 +62,20 @@ pub(super) fn read_messages(
     turns: &[Value],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Message>, ApiError> {
-    turns.iter().enumerate().map(|(index, turn)| read_turn(index, turn, warnings)).collect()
+    turns
+        .iter()
+        .enumerate()
+        .map(|(index, turn)| read_turn(index, turn, warnings))
+        .collect()
 }
 
-fn read_turn(
-    index: usize,
-    turn: &Value,
-    warnings: &mut Vec<String>,
-) -> Result<Message, ApiError> {
+fn read_turn(index: usize, turn: &Value, warnings: &mut Vec<String>) -> Result<Message, ApiError> {
     let at = format!("messages[{index}]");
     let Value::Object(turn) = turn else {
-        let problem = format!("must be an object with role and content, got {}", kind_of(turn));
+        let problem = format!(
+            "must be an object with role and content, got {}",
+            kind_of(turn)
+        );
         return Err(refuse(&at, &problem));
     };
     for (key, value) in turn {
@@ -115,12 +121,20 @@ fn read_content(at: &str, content: Option<&Value>) -> Result<String, ApiError> {
     match content {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Array(parts)) => {
-            let texts = parts.iter().enumerate().map(|(i, part)| read_part(&format!("{at}[{i}]"), part));
-            texts.collect::<Result<Vec<_>, _>>().map(|texts| texts.concat())
+            let texts = parts
+                .iter()
+                .enumerate()
+                .map(|(i, part)| read_part(&format!("{at}[{i}]"), part));
+            texts
+                .collect::<Result<Vec<_>, _>>()
+                .map(|texts| texts.concat())
         }
         other => {
             let got = other.map_or("none", kind_of);
-            Err(refuse(at, &format!("must be a string or a list of text parts, got {got}")))
+            Err(refuse(
+                at,
+                &format!("must be a string or a list of text parts, got {got}"),
+            ))
         }
     }
 }
@@ -128,10 +142,14 @@ fn read_content(at: &str, content: Option<&Value>) -> Result<String, ApiError> {
 fn read_part<'a>(at: &str, part: &'a Value) -> Result<&'a str, ApiError> {
     match (part.get("type").and_then(Value::as_str), part.get("text")) {
         (Some("text"), Some(Value::String(text))) => Ok(text),
-        (Some(kind), _) if kind != "text" => {
-            Err(refuse(at, &format!("must be of type text, the only kind here, got `{kind}`")))
-        }
-        _ => Err(refuse(at, "must be an object with type `text` and a string `text`")),
+        (Some(kind), _) if kind != "text" => Err(refuse(
+            at,
+            &format!("must be of type text, the only kind here, got `{kind}`"),
+        )),
+        _ => Err(refuse(
+            at,
+            "must be an object with type `text` and a string `text`",
+        )),
     }
 }
 

@@ -42,8 +42,14 @@ pub fn router(app: Arc<App>) -> Router {
     let (routes, document) = routes().split_for_parts();
     let document = Arc::<str>::from(openapi::render(&document));
     routes
-        .route("/v1/models/{id}/{*rest}", get(openai::get_model_with_slashes))
-        .route("/openapi.json", get(move || openapi::serve(Arc::clone(&document))))
+        .route(
+            "/v1/models/{id}/{*rest}",
+            get(openai::get_model_with_slashes),
+        )
+        .route(
+            "/openapi.json",
+            get(move || openapi::serve(Arc::clone(&document))),
+        )
         .route("/", get(playground::get_playground))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)

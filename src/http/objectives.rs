@@ -30,7 +30,10 @@ pub(super) struct ObjectiveBody {
 impl ObjectiveBody {
     /// The objectives of a policy, in their order; none for an ordinary model.
     pub(super) fn all(policy: &LivePolicy) -> Vec<Self> {
-        let objectives = policy.manifest.iter().flat_map(|manifest| manifest.objectives.iter());
+        let objectives = policy
+            .manifest
+            .iter()
+            .flat_map(|manifest| manifest.objectives.iter());
         objectives
             .map(|objective| Self {
                 name: objective.name.clone(),
@@ -94,7 +97,9 @@ pub(super) async fn get_objectives(
         let message = format!("the query takes only `model`: {}", rejection.body_text());
         ApiError::invalid("unknown_parameter", message)
     })?;
-    let policy = app.steer(query.model.as_deref(), WeightsOffers::default())?.policy;
+    let policy = app
+        .steer(query.model.as_deref(), WeightsOffers::default())?
+        .policy;
     let manifest = policy.manifest.as_ref();
     Ok(Json(Objectives {
         object: "objectives",
@@ -102,6 +107,8 @@ pub(super) async fn get_objectives(
         policy_version: policy.version.clone(),
         objectives: ObjectiveBody::all(&policy),
         decimals: manifest.map(|manifest| manifest.conditioning.decimals),
-        evaluation: manifest.map(|manifest| manifest.evaluation.clone()).filter(|e| !e.is_null()),
+        evaluation: manifest
+            .map(|manifest| manifest.evaluation.clone())
+            .filter(|e| !e.is_null()),
     }))
 }

@@ -36,5 +36,8 @@ pub(super) fn render(document: &utoipa::openapi::OpenApi) -> String {
 }
 
 pub(super) async fn serve(document: Arc<str>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], document.to_string())
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        document.to_string(),
+    )
 }

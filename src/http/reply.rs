@@ -26,9 +26,17 @@ pub(super) struct UsageBody {
 
 impl UsageBody {
     pub(super) fn new(usage: Usage, steering: Option<Steering>) -> Self {
-        let Usage { prompt_tokens, completion_tokens } = usage;
+        let Usage {
+            prompt_tokens,
+            completion_tokens,
+        } = usage;
         let total_tokens = prompt_tokens + completion_tokens;
-        Self { prompt_tokens, completion_tokens, total_tokens, steering }
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens,
+            steering,
+        }
     }
 }
 
@@ -63,14 +71,28 @@ impl Logprobs {
     pub(super) fn of(answer: &Answer, tokens: &[AnswerToken]) -> Self {
         let spell = |id: TokenId, logprob: f32| {
             let (token, bytes) = answer.spell(id);
-            let logprob = if logprob.is_finite() { logprob } else { LOWEST_LOGPROB };
-            SpelledToken { token, logprob, bytes }
+            let logprob = if logprob.is_finite() {
+                logprob
+            } else {
+                LOWEST_LOGPROB
+            };
+            SpelledToken {
+                token,
+                logprob,
+                bytes,
+            }
         };
         let content = tokens.iter().map(|token| TokenLogprob {
             token: spell(token.id, token.logprob),
-            top_logprobs: token.top.iter().map(|&(id, logprob)| spell(id, logprob)).collect(),
+            top_logprobs: token
+                .top
+                .iter()
+                .map(|&(id, logprob)| spell(id, logprob))
+                .collect(),
         });
-        Self { content: content.collect() }
+        Self {
+            content: content.collect(),
+        }
     }
 }
 

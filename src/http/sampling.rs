@@ -140,6 +140,5 @@ impl<'de> Deserialize<'de> for StopField {
 #[serde(untagged)]
 enum StopSchema {
     One(String),
-    #[schema(max_items = 16)]
     Many(Vec<String>),
 }

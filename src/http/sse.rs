@@ -40,11 +40,21 @@ pub(super) fn stream_answer<W: Wording>(
 ) -> Response {
     let ending = answer.ending().boxed();
     let ready = wording.opening().into();
-    let teller = Teller { answer, wording, request_id, ending, ready, over: false };
+    let teller = Teller {
+        answer,
+        wording,
+        request_id,
+        ending,
+        ready,
+        over: false,
+    };
     let ping = KeepAlive::new().interval(PING_EVERY).text("ping");
     let mut response = Sse::new(teller.events()).keep_alive(ping).into_response();
     let own = response.headers_mut();
-    own.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    own.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
     own.extend(headers);
     response
 }

@@ -40,7 +40,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -63,7 +65,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
-                return Err(A::Error::custom(format!("the key `{key}` stands there twice")));
+                return Err(A::Error::custom(format!(
+                    "the key `{key}` stands there twice"
+                )));
             }
             let StrictValue(value) = entries.next_value()?;
             object.insert(key, value);
@@ -80,7 +84,10 @@ mod tests {
     fn a_key_that_stands_twice_is_refused_at_any_depth() {
         for text in [r#"{"a":1,"a":2}"#, r#"{"x":[{"b":null,"b":1}]}"#] {
             let refused = serde_json::from_str::<StrictValue>(text);
-            assert!(refused.err().expect("twice").to_string().contains("twice"), "{text}");
+            assert!(
+                refused.err().expect("twice").to_string().contains("twice"),
+                "{text}"
+            );
         }
     }
 

@@ -6,7 +6,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, Type,
+};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -40,9 +42,9 @@ impl<'de> Visitor<'de> for WeightsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawWeights, A::Error> {
         let mut pairs = Vec::new();
         while let Some(name) = entries.next_key::<String>()? {
-            let weight = entries.next_value().map_err(|error| {
-                A::Error::custom(format!("the weight of `{name}`: {error}"))
-            })?;
+            let weight = entries
+                .next_value()
+                .map_err(|error| A::Error::custom(format!("the weight of `{name}`: {error}")))?;
             pairs.push((name, weight));
         }
         Ok(RawWeights::Named(pairs))
@@ -69,9 +71,9 @@ impl PartialSchema for WeightsField {
             .item(
                 ObjectBuilder::new()
                     .schema_type(Type::Object)
-                    .additional_properties(Some(AdditionalProperties::<Schema>::RefOr(
-                        RefOr::T(number().build().into()),
-                    ))),
+                    .additional_properties(Some(AdditionalProperties::<Schema>::RefOr(RefOr::T(
+                        number().build().into(),
+                    )))),
             )
             .item(ArrayBuilder::new().items(number()))
             .into()
@@ -87,15 +89,22 @@ impl ToSchema for WeightsField {
 /// Reads the header's weights.
 pub(super) fn header_weights(headers: &HeaderMap) -> Result<Option<RawWeights>, ApiError> {
     let mut values = headers.get_all(WEIGHTS_HEADER).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     let refuse = |problem: &str| {
-        ApiError::from(RequestError::invalid(WeightsSource::Header.param(), problem))
+        ApiError::from(RequestError::invalid(
+            WeightsSource::Header.param(),
+            problem,
+        ))
     };
     if values.next().is_some() {
         return Err(refuse("stands there twice; send it once"));
     }
     let text = value.to_str().map_err(|_| refuse("must be plain ASCII"))?;
-    RawWeights::parse(text).map(Some).map_err(|problem| refuse(&problem))
+    RawWeights::parse(text)
+        .map(Some)
+        .map_err(|problem| refuse(&problem))
 }
 
 /// Names and numbers, in the objectives' order, written with no more digits than they have.
@@ -146,7 +155,11 @@ pub(super) fn steering_headers(version: &str, used: Option<&SteeringUsed>) -> He
         headers.insert(VERSION_HEADER, value);
     }
     if let Some(used) = used {
-        let pairs: Vec<_> = used.weights.iter().map(|(name, w)| format!("{name}={w}")).collect();
+        let pairs: Vec<_> = used
+            .weights
+            .iter()
+            .map(|(name, w)| format!("{name}={w}"))
+            .collect();
         if let Ok(value) = HeaderValue::from_str(&pairs.join(",")) {
             headers.insert(STEERING_HEADER, value);
         }

@@ -50,6 +50,12 @@ pub(super) struct Plan {
     pub(super) prompt_tokens: usize,
 }
 
+/// From tokens to text that is settled.
+struct Reader {
+    detokenizer: Detokenizer,
+    matcher: StopMatcher,
+}
+
 /// An answer under way.
 pub struct Answer {
     /// Who answers, and how it is steered.
@@ -59,8 +65,8 @@ pub struct Answer {
     tokens: TokenStream,
     tokenizer: Arc<Tokenizer>,
     lifecycle: Arc<super::Lifecycle>,
-    detokenizer: Detokenizer,
-    matcher: StopMatcher,
+    /// Gone once the answer is whole.
+    reader: Option<Reader>,
     plan: Plan,
     generated: usize,
     pending: VecDeque<AnswerEvent>,
@@ -74,10 +80,12 @@ impl Answer {
             steered,
             seed: plan.sampling.seed,
             tokens,
-            detokenizer: Detokenizer::new(Arc::clone(&tokenizer)),
+            reader: Some(Reader {
+                detokenizer: Detokenizer::new(Arc::clone(&tokenizer)),
+                matcher: StopMatcher::new(plan.stop.clone()),
+            }),
             tokenizer,
             lifecycle: Arc::clone(&app.lifecycle),
-            matcher: StopMatcher::new(plan.stop.clone()),
             plan,
             generated: 0,
             pending: VecDeque::new(),
@@ -87,7 +95,10 @@ impl Answer {
 
     /// A token's text, and its bytes where it is part of a character.
     pub fn spell(&self, id: TokenId) -> (String, Vec<u8>) {
-        (self.tokenizer.token_text(id), self.tokenizer.token_bytes(id))
+        (
+            self.tokenizer.token_text(id),
+            self.tokenizer.token_bytes(id),
+        )
     }
 
     /// Resolves when answers that still run have to be cut.
@@ -136,15 +147,29 @@ impl Answer {
         let ends = !self.plan.sampling.ignore_eos
             && self.plan.sampling.stop_token_ids.contains(&token.id)
             && index >= self.plan.sampling.min_tokens;
+        let Some(reader) = &mut self.reader else {
+            return;
+        };
         // a stop token is one of the answer's tokens, but no part of its text
-        let fresh = if ends { String::new() } else { self.detokenizer.push(token.id) };
-        let tokens = vec![AnswerToken { id: token.id, logprob: token.logprob, top: token.top }];
+        let fresh = if ends {
+            String::new()
+        } else {
+            reader.detokenizer.push(token.id)
+        };
+        let tokens = vec![AnswerToken {
+            id: token.id,
+            logprob: token.logprob,
+            top: token.top,
+        }];
         // as elsewhere, stop strings count only once `min_tokens` are there
         if self.generated < self.plan.sampling.min_tokens {
-            self.pending.push_back(AnswerEvent::Delta { text: fresh, tokens });
+            self.pending.push_back(AnswerEvent::Delta {
+                text: fresh,
+                tokens,
+            });
             return;
         }
-        match self.matcher.push(&fresh) {
+        match reader.matcher.push(&fresh) {
             StopOutcome::Emit(text) => self.pending.push_back(AnswerEvent::Delta { text, tokens }),
             StopOutcome::Stopped(text) => {
                 self.pending.push_back(AnswerEvent::Delta { text, tokens });
@@ -154,14 +179,22 @@ impl Answer {
     }
 
     fn finish(&mut self, reason: FinishReason, usage: Usage) {
-        let held = self.detokenizer.finish();
-        let (mut text, reason) = match self.matcher.push(&held) {
-            StopOutcome::Emit(text) => (text, reason),
+        let Some(Reader {
+            detokenizer,
+            mut matcher,
+        }) = self.reader.take()
+        else {
+            return;
+        };
+        let (text, reason) = match matcher.push(&detokenizer.finish()) {
+            StopOutcome::Emit(text) => (text + &matcher.finish(), reason),
             StopOutcome::Stopped(text) => (text, FinishReason::Stop),
         };
-        text.push_str(&self.matcher.finish());
         if !text.is_empty() {
-            self.pending.push_back(AnswerEvent::Delta { text, tokens: Vec::new() });
+            self.pending.push_back(AnswerEvent::Delta {
+                text,
+                tokens: Vec::new(),
+            });
         }
         self.generated = usage.completion_tokens;
         self.end(reason);
@@ -172,7 +205,8 @@ impl Answer {
             prompt_tokens: self.plan.prompt_tokens,
             completion_tokens: self.generated,
         };
-        self.pending.push_back(AnswerEvent::Finished { reason, usage });
+        self.pending
+            .push_back(AnswerEvent::Finished { reason, usage });
         self.ended = true;
     }
 
@@ -214,7 +248,12 @@ impl Answer {
                 }
                 AnswerEvent::Finished { reason, usage } => {
                     let (text, tokens) = whole;
-                    return Ok(WholeAnswer { text, tokens, reason, usage });
+                    return Ok(WholeAnswer {
+                        text,
+                        tokens,
+                        reason,
+                        usage,
+                    });
                 }
             }
         }

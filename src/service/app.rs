@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{LoadError, RequestError};
-use super::fingerprint::base_hash;
 use super::folder::ModelFolder;
 use super::lifecycle::Lifecycle;
 use super::policy::{BaseParts, LivePolicy};
@@ -12,6 +11,7 @@ use super::sampling::SamplingDefaults;
 use crate::engine::{EngineConfig, EngineHandle};
 use crate::model::{Decoder, LoraAdapter};
 use crate::text::PromptEncoder;
+use crate::training::fingerprint::base_hash;
 
 /// What the service can be told; the rest is the checkpoint's.
 #[derive(Debug, Clone)]
@@ -24,12 +24,14 @@ pub struct ServiceSettings {
 
 impl Default for ServiceSettings {
     fn default() -> Self {
-        Self { engine: EngineConfig::default(), default_max_tokens: 256 }
+        Self {
+            engine: EngineConfig::default(),
+            default_max_tokens: 256,
+        }
     }
 }
 
 /// Everything that answers requests. Shared by every connection, changed by none.
-#[derive(Debug)]
 pub struct App {
     pub(super) engine: EngineHandle<LoraAdapter>,
     pub(super) encoder: Arc<PromptEncoder>,
@@ -47,12 +49,20 @@ impl App {
     pub fn load(dir: &Path, settings: &ServiceSettings) -> Result<Self, LoadError> {
         let folder = ModelFolder::open(dir)?;
         let root = &folder.root;
-        let decoder = Decoder::load(root)
-            .map_err(|source| LoadError::Model { dir: root.clone(), source })?;
-        let encoder = PromptEncoder::load(root)
-            .map_err(|source| LoadError::Text { dir: root.clone(), source })?;
-        let hash = base_hash(root)?;
-        let base = BaseParts { decoder: &decoder, encoder: &encoder, hash: &hash };
+        let decoder = Decoder::load(root).map_err(|source| LoadError::Model {
+            dir: root.clone(),
+            source,
+        })?;
+        let encoder = PromptEncoder::load(root).map_err(|source| LoadError::Text {
+            dir: root.clone(),
+            source,
+        })?;
+        let hash = base_hash(root).map_err(LoadError::Hash)?;
+        let base = BaseParts {
+            decoder: &decoder,
+            encoder: &encoder,
+            hash: &hash,
+        };
         let policies = folder
             .policies
             .iter()
@@ -88,14 +98,27 @@ impl App {
     /// # Errors
     /// No model has this id.
     pub fn policy(&self, id: Option<&str>) -> Result<&Arc<LivePolicy>, RequestError> {
-        let Some(id) = id else { return Ok(self.default_policy()) };
-        self.policies.iter().find(|policy| policy.id == id).ok_or_else(|| {
-            let known: Vec<_> = self.policies.iter().map(|p| format!("`{}`", p.id)).collect();
-            RequestError::ModelNotFound {
-                asked: clipped(id),
-                known: format!("{} (the default is `{}`)", known.join(", "), self.default_policy().id),
-            }
-        })
+        let Some(id) = id else {
+            return Ok(self.default_policy());
+        };
+        self.policies
+            .iter()
+            .find(|policy| policy.id == id)
+            .ok_or_else(|| {
+                let known: Vec<_> = self
+                    .policies
+                    .iter()
+                    .map(|p| format!("`{}`", p.id))
+                    .collect();
+                RequestError::ModelNotFound {
+                    asked: clipped(id),
+                    known: format!(
+                        "{} (the default is `{}`)",
+                        known.join(", "),
+                        self.default_policy().id
+                    ),
+                }
+            })
     }
 
     /// Tokens that prompt and completion may have together.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::offer::WeightsSource;
 use crate::engine::EngineError;
 use crate::model::ModelError;
-use crate::steering::{SteeringError, WeightError};
+use crate::steering::{ManifestError, WeightError};
 use crate::text::TextError;
+use crate::training::TrainingError;
 
 /// A request that cannot be answered. Everything above `Engine` is the caller's to mend or retry.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +94,8 @@ pub enum RequestError {
     Prompt {
         /// The model's id.
         model: String,
+        /// Whether the messages are at fault, not the checkpoint.
+        by_caller: bool,
         /// Why not.
         #[source]
         source: TextError,
@@ -117,7 +120,10 @@ pub enum RequestError {
 impl RequestError {
     /// A field that is out of range or of the wrong form.
     pub fn invalid(param: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Invalid { param: param.into(), problem: problem.into() }
+        Self::Invalid {
+            param: param.into(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -126,12 +132,13 @@ impl RequestError {
 pub enum LoadError {
     /// The path is no folder.
     #[error(
-        "{0} is not a folder; --model takes a folder with config.json, tokenizer.json and \
-         model.safetensors"
+        "{} is not a folder; --model takes a folder with config.json, tokenizer.json and \
+         model.safetensors",
+        .0.display()
     )]
     NotAFolder(PathBuf),
     /// A file that cannot be read or written.
-    #[error("cannot read {path}")]
+    #[error("cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -140,7 +147,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// A JSON file that does not hold what it should.
-    #[error("{path} is not what it should be")]
+    #[error("{} is not what it should be", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -150,9 +157,10 @@ pub enum LoadError {
     },
     /// Only pickle tensors.
     #[error(
-        "{dir} holds its tensors only as a pickle file ({file}); loading a pickle can run any \
+        "{} holds its tensors only as a pickle file ({file}); loading a pickle can run any \
          code hidden in it, so it is refused: convert the checkpoint to safetensors (for example \
-         with save_pretrained(..., safe_serialization=True)) and try again"
+         with save_pretrained(..., safe_serialization=True)) and try again",
+        dir.display()
     )]
     Pickle {
         /// The model folder.
@@ -162,8 +170,9 @@ pub enum LoadError {
     },
     /// No tensors at all.
     #[error(
-        "{dir} holds no weights: neither model.safetensors nor model.safetensors.index.json is \
-         there{hint}"
+        "{} holds no weights: neither model.safetensors nor model.safetensors.index.json is \
+         there{hint}",
+        dir.display()
     )]
     NoWeights {
         /// The model folder.
@@ -173,8 +182,9 @@ pub enum LoadError {
     },
     /// A model or policy name that cannot be an id.
     #[error(
-        "`{name}` ({path}) cannot be a model id: 1 to 64 characters of a-z, A-Z, 0-9, `.`, `_` \
-         and `-`, the first a letter or digit, and not `default`"
+        "`{name}` ({}) cannot be a model id: 1 to 64 characters of a-z, A-Z, 0-9, `.`, `_` \
+         and `-`, the first a letter or digit, and not `default`",
+        path.display()
     )]
     BadName {
         /// The name.
@@ -183,7 +193,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The decoder or an adapter cannot be loaded.
-    #[error("the model in {dir} cannot be loaded")]
+    #[error("the model in {} cannot be loaded", dir.display())]
     Model {
         /// The folder.
         dir: PathBuf,
@@ -192,7 +202,7 @@ pub enum LoadError {
         source: ModelError,
     },
     /// The tokenizer or chat template cannot be loaded.
-    #[error("the tokenizer in {dir} cannot be loaded")]
+    #[error("the tokenizer in {} cannot be loaded", dir.display())]
     Text {
         /// The folder.
         dir: PathBuf,
@@ -200,17 +210,14 @@ pub enum LoadError {
         #[source]
         source: TextError,
     },
+    /// The content of a checkpoint cannot be hashed.
+    #[error("the checkpoint's version cannot be told")]
+    Hash(#[source] TrainingError),
     /// `steering.json` cannot be read.
-    #[error("the manifest {path} cannot be used")]
-    Manifest {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: SteeringError,
-    },
+    #[error("the policy's manifest cannot be used")]
+    Manifest(#[source] ManifestError),
     /// `steering.json` is sound but made for another model.
-    #[error("the manifest {path} does not fit this model: {problem}")]
+    #[error("the manifest {} does not fit this model: {problem}", path.display())]
     Misfit {
         /// The file.
         path: PathBuf,
@@ -218,7 +225,7 @@ pub enum LoadError {
         problem: String,
     },
     /// `policies.json` and the folder disagree.
-    #[error("{path}: {problem}")]
+    #[error("{}: {problem}", path.display())]
     Policies {
         /// The file or folder.
         path: PathBuf,

@@ -56,38 +56,54 @@ impl ModelFolder {
         }
         check_weights(dir)?;
         // canonical, so that `--model .` has a name too
-        let root = dir
-            .canonicalize()
-            .map_err(|source| LoadError::Io { path: dir.to_owned(), source })?;
+        let root = dir.canonicalize().map_err(|source| LoadError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
         let mut policies = vec![PolicyFolder::at(base_id(&root), root.clone())?];
         for path in sub_folders(&root.join(POLICIES_DIR))? {
-            let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into());
+            let name = path
+                .file_name()
+                .map_or_else(String::new, |n| n.to_string_lossy().into());
             let policy = PolicyFolder::at(name, path)?;
             if !policy.has_adapter && !policy.has_manifest {
                 let problem = format!(
                     "a policy is a folder with {ADAPTER_FILE}, adapter_model.safetensors and \
                      {MANIFEST_FILE}; none of them is here"
                 );
-                return Err(LoadError::Policies { path: policy.dir, problem });
+                return Err(LoadError::Policies {
+                    path: policy.dir,
+                    problem,
+                });
             }
             if policy.id == policies[0].id {
                 let problem = format!(
                     "the policy `{}` has the name of its base's folder; rename one",
                     policy.id
                 );
-                return Err(LoadError::Policies { path: policy.dir, problem });
+                return Err(LoadError::Policies {
+                    path: policy.dir,
+                    problem,
+                });
             }
             policies.push(policy);
         }
         let default = default_of(&root, &policies)?;
-        Ok(Self { root, policies, default })
+        Ok(Self {
+            root,
+            policies,
+            default,
+        })
     }
 }
 
 impl PolicyFolder {
     fn at(id: String, dir: PathBuf) -> Result<Self, LoadError> {
         if !is_model_id(&id) {
-            return Err(LoadError::BadName { name: id, path: dir });
+            return Err(LoadError::BadName {
+                name: id,
+                path: dir,
+            });
         }
         Ok(Self {
             has_adapter: dir.join(ADAPTER_FILE).is_file(),
@@ -100,36 +116,57 @@ impl PolicyFolder {
 
 /// The base's folder is not ours to name: what an id cannot hold becomes a dash.
 fn base_id(root: &Path) -> String {
-    let name = root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let name = root
+        .file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let id: String = name
         .trim_start_matches(|c: char| !c.is_ascii_alphanumeric())
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(64)
         .collect();
-    if is_model_id(&id) { id } else { "base".to_owned() }
+    if is_model_id(&id) {
+        id
+    } else {
+        "base".to_owned()
+    }
 }
 
 fn is_model_id(name: &str) -> bool {
-    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    let rest = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let first = name
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_alphanumeric());
+    let rest = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     first && rest && name.len() <= 64 && name != DEFAULT_MODEL
 }
 
 /// Safetensors, or the reason why there are none.
 fn check_weights(dir: &Path) -> Result<(), LoadError> {
-    if dir.join("model.safetensors").is_file()
-        || dir.join("model.safetensors.index.json").is_file()
+    if dir.join("model.safetensors").is_file() || dir.join("model.safetensors.index.json").is_file()
     {
         return Ok(());
     }
     let mut names = file_names(dir)?;
     names.sort();
     let pickle = |name: &&String| {
-        [".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().any(|end| name.ends_with(end))
+        [".bin", ".pt", ".pth", ".ckpt", ".pkl"]
+            .iter()
+            .any(|end| name.ends_with(end))
     };
     if let Some(file) = names.iter().find(pickle) {
-        return Err(LoadError::Pickle { dir: dir.to_owned(), file: file.clone() });
+        return Err(LoadError::Pickle {
+            dir: dir.to_owned(),
+            file: file.clone(),
+        });
     }
     let hint = if names.iter().any(|name| name.ends_with(".gguf")) {
         " (only a GGUF file, a format that this version cannot serve; use the safetensors checkpoint)"
@@ -140,14 +177,26 @@ fn check_weights(dir: &Path) -> Result<(), LoadError> {
     } else {
         ""
     };
-    Err(LoadError::NoWeights { dir: dir.to_owned(), hint })
+    Err(LoadError::NoWeights {
+        dir: dir.to_owned(),
+        hint,
+    })
 }
 
 fn file_names(dir: &Path) -> Result<Vec<String>, LoadError> {
-    let failed = |source| LoadError::Io { path: dir.to_owned(), source };
+    let failed = |source| LoadError::Io {
+        path: dir.to_owned(),
+        source,
+    };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
-        names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(failed)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     Ok(names)
 }
@@ -160,26 +209,38 @@ fn sub_folders(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let mut names = file_names(dir)?;
     names.retain(|name| !name.starts_with('.'));
     names.sort();
-    Ok(names.into_iter().map(|name| dir.join(name)).filter(|path| path.is_dir()).collect())
+    Ok(names
+        .into_iter()
+        .map(|name| dir.join(name))
+        .filter(|path| path.is_dir())
+        .collect())
 }
 
 /// What `policies.json` names; without it the only policy, or the base where there is none.
 fn default_of(root: &Path, policies: &[PolicyFolder]) -> Result<usize, LoadError> {
     let path = root.join(POLICIES_FILE);
     if path.is_file() {
-        let bytes = std::fs::read(&path)
-            .map_err(|source| LoadError::Io { path: path.clone(), source })?;
-        let stated: PoliciesFile = serde_json::from_slice(&bytes)
-            .map_err(|source| LoadError::Json { path: path.clone(), source })?;
-        return policies.iter().position(|policy| policy.id == stated.default).ok_or_else(|| {
-            let ids: Vec<_> = policies.iter().map(|policy| policy.id.as_str()).collect();
-            let problem = format!(
-                "the default `{}` is none of the models here ({})",
-                stated.default,
-                ids.join(", ")
-            );
-            LoadError::Policies { path, problem }
-        });
+        let bytes = std::fs::read(&path).map_err(|source| LoadError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let stated: PoliciesFile =
+            serde_json::from_slice(&bytes).map_err(|source| LoadError::Json {
+                path: path.clone(),
+                source,
+            })?;
+        return policies
+            .iter()
+            .position(|policy| policy.id == stated.default)
+            .ok_or_else(|| {
+                let ids: Vec<_> = policies.iter().map(|policy| policy.id.as_str()).collect();
+                let problem = format!(
+                    "the default `{}` is none of the models here ({})",
+                    stated.default,
+                    ids.join(", ")
+                );
+                LoadError::Policies { path, problem }
+            });
     }
     match policies.len() {
         1 => Ok(0),
@@ -187,7 +248,10 @@ fn default_of(root: &Path, policies: &[PolicyFolder]) -> Result<usize, LoadError
         _ => {
             let problem = "is missing; with several policies it says which one answers where no \
                            model is named, as in {\"default\": \"NAME\"}";
-            Err(LoadError::Policies { path, problem: problem.to_owned() })
+            Err(LoadError::Policies {
+                path,
+                problem: problem.to_owned(),
+            })
         }
     }
 }
@@ -197,7 +261,10 @@ mod tests {
     use super::*;
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::Builder::new().prefix("model").tempdir().expect("temp");
+        let dir = tempfile::Builder::new()
+            .prefix("model")
+            .tempdir()
+            .expect("temp");
         for file in files {
             let path = dir.path().join(file);
             std::fs::create_dir_all(path.parent().expect("parent")).expect("dirs");
@@ -208,7 +275,9 @@ mod tests {
 
     fn refused(files: &[&str]) -> String {
         let dir = folder(files);
-        ModelFolder::open(dir.path()).expect_err("refused").to_string()
+        ModelFolder::open(dir.path())
+            .expect_err("refused")
+            .to_string()
     }
 
     #[test]
@@ -236,13 +305,20 @@ mod tests {
         std::fs::write(two.path().join("policies.json"), r#"{"default":"b"}"#).expect("write");
         assert_eq!(ModelFolder::open(two.path()).expect("sound").default, 2);
         std::fs::write(two.path().join("policies.json"), r#"{"default":"c"}"#).expect("write");
-        assert!(ModelFolder::open(two.path()).expect_err("no c").to_string().contains("`c`"));
+        assert!(
+            ModelFolder::open(two.path())
+                .expect_err("no c")
+                .to_string()
+                .contains("`c`")
+        );
     }
 
     #[test]
     fn names_that_are_no_ids_are_refused() {
         assert!(refused(&["model.safetensors", "policies/a b/steering.json"]).contains("`a b`"));
         assert!(refused(&["model.safetensors", "policies/default/steering.json"]).contains("id"));
-        assert!(refused(&["model.safetensors", "policies/empty/x"]).contains("a policy is a folder"));
+        assert!(
+            refused(&["model.safetensors", "policies/empty/x"]).contains("a policy is a folder")
+        );
     }
 }

@@ -12,6 +12,7 @@ use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput};
 use super::selector::Selector;
 use crate::engine::{EngineError, GenerationRequest};
+use crate::text::TextError;
 use crate::types::{ControlSpan, Message, SamplingParams, TokenId};
 
 /// What is to be answered.
@@ -39,7 +40,7 @@ pub struct GenerationInput {
 }
 
 /// A model id and the weights that go with it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Steered {
     /// The policy.
     pub policy: Arc<LivePolicy>,
@@ -104,9 +105,17 @@ impl App {
         let Some(manifest) = &policy.manifest else {
             if let Some((from, _)) = offers.explicit().next() {
                 let (model, steerable) = (policy.id.clone(), self.describe_steerable());
-                return Err(RequestError::NoObjectives { model, from, steerable });
+                return Err(RequestError::NoObjectives {
+                    model,
+                    from,
+                    steerable,
+                });
             }
-            return Ok(Steered { policy, steering: None, span: None });
+            return Ok(Steered {
+                policy,
+                steering: None,
+                span: None,
+            });
         };
         let objectives = &manifest.objectives;
         let resolved = resolve(objectives, &offers)?;
@@ -122,7 +131,11 @@ impl App {
             policy_version: policy.version.clone(),
         };
         let span = manifest.conditioning.render(objectives, &resolved.vector);
-        Ok(Steered { policy, steering: Some(steering), span: Some(span) })
+        Ok(Steered {
+            policy,
+            steering: Some(steering),
+            span: Some(span),
+        })
     }
 
     fn describe_steerable(&self) -> String {
@@ -134,7 +147,10 @@ impl App {
             .collect();
         match ids.is_empty() {
             true => "no model of this server has any".to_owned(),
-            false => format!("leave them out, or ask a model that has: {}", ids.join(", ")),
+            false => format!(
+                "leave them out, or ask a model that has: {}",
+                ids.join(", ")
+            ),
         }
     }
 
@@ -149,13 +165,20 @@ impl App {
         // a long prompt takes long to encode; the event loop must not wait for it
         let encoded = tokio::task::spawn_blocking(move || match prompt {
             PromptInput::Dialogue(messages) => encoder.encode_chat(&messages, span.as_ref()),
-            PromptInput::Text(text) if encoder.has_template() => {
+            PromptInput::Text(text) if encoder.has_chat_template() => {
                 encoder.encode_chat(&[Message::user(text)], span.as_ref())
             }
             PromptInput::Text(text) => encoder.encode_prompt(&text, span.as_ref()),
         });
         match encoded.await {
-            Ok(tokens) => tokens.map_err(|source| RequestError::Prompt { model, source }),
+            Ok(tokens) => tokens.map_err(|source| {
+                let by_caller = !matches!(source, TextError::Tokenizer { .. });
+                RequestError::Prompt {
+                    model,
+                    by_caller,
+                    source,
+                }
+            }),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
@@ -169,26 +192,44 @@ impl App {
     ) -> Result<Answer, RequestError> {
         let prompt_tokens = prompt.len();
         let adapter = steered.policy.adapter.clone();
-        let request = GenerationRequest { prompt, adapter, sampling: sampling.clone() };
+        let request = GenerationRequest {
+            prompt,
+            adapter,
+            sampling: sampling.clone(),
+        };
         let tokens = self.engine.submit(request).map_err(|error| match error {
             EngineError::QueueFull { capacity } => RequestError::QueueFull { capacity },
             EngineError::Stopped => RequestError::EngineStopped,
             other => RequestError::Engine(other),
         })?;
-        Ok(Answer::new(self, steered, tokens, super::answer::Plan { sampling, stop, prompt_tokens }))
+        Ok(Answer::new(
+            self,
+            steered,
+            tokens,
+            super::answer::Plan {
+                sampling,
+                stop,
+                prompt_tokens,
+            },
+        ))
     }
 }
 
 fn check_prompt(prompt: &PromptInput) -> Result<(), RequestError> {
     match prompt {
-        PromptInput::Text(text) if text.trim().is_empty() => {
-            Err(RequestError::invalid("prompt", "must hold some text, got an empty string"))
-        }
-        PromptInput::Dialogue(messages) if messages.is_empty() => {
-            Err(RequestError::invalid("messages", "must hold at least one message, got none"))
-        }
+        PromptInput::Text(text) if text.trim().is_empty() => Err(RequestError::invalid(
+            "prompt",
+            "must hold some text, got an empty string",
+        )),
+        PromptInput::Dialogue(messages) if messages.is_empty() => Err(RequestError::invalid(
+            "messages",
+            "must hold at least one message, got none",
+        )),
         PromptInput::Dialogue(messages) if messages.iter().all(|m| m.content.trim().is_empty()) => {
-            Err(RequestError::invalid("messages", "must hold some text, got only empty contents"))
+            Err(RequestError::invalid(
+                "messages",
+                "must hold some text, got only empty contents",
+            ))
         }
         _ => Ok(()),
     }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 use super::error::{LoadError, chain};
-use super::fingerprint::base_hash;
 use super::folder::{ModelFolder, PolicyFolder};
 use super::policy::{BaseParts, LivePolicy};
 use crate::model::Decoder;
 use crate::text::PromptEncoder;
+use crate::training::fingerprint::base_hash;
 
 /// A folder, looked at as closely as `serve` would.
 #[derive(Debug, Default)]
@@ -41,10 +41,14 @@ impl Inspection {
 
     fn look_into(&mut self, folder: &ModelFolder) {
         let root = &folder.root;
-        let decoder = Decoder::load(root)
-            .map_err(|source| LoadError::Model { dir: root.clone(), source });
-        let encoder = PromptEncoder::load(root)
-            .map_err(|source| LoadError::Text { dir: root.clone(), source });
+        let decoder = Decoder::load(root).map_err(|source| LoadError::Model {
+            dir: root.clone(),
+            source,
+        });
+        let encoder = PromptEncoder::load(root).map_err(|source| LoadError::Text {
+            dir: root.clone(),
+            source,
+        });
         let (decoder, encoder) = match (decoder, encoder) {
             (Ok(decoder), Ok(encoder)) => (decoder, encoder),
             (decoder, encoder) => {
@@ -54,12 +58,16 @@ impl Inspection {
             }
         };
         self.describe_base(root, &decoder, &encoder);
-        let hash = match base_hash(root) {
+        let hash = match base_hash(root).map_err(LoadError::Hash) {
             Ok(hash) => hash,
             Err(error) => return self.refuse(&error),
         };
         self.facts.push(format!("base hash: {hash}"));
-        let base = BaseParts { decoder: &decoder, encoder: &encoder, hash: &hash };
+        let base = BaseParts {
+            decoder: &decoder,
+            encoder: &encoder,
+            hash: &hash,
+        };
         for (index, policy) in folder.policies.iter().enumerate() {
             self.describe_policy(policy, index == folder.default, &base);
         }
@@ -78,7 +86,11 @@ impl Inspection {
         ));
         self.facts.push(format!(
             "chat template: {}",
-            if encoder.has_template() { "yes" } else { "none; plain prompts only" }
+            if encoder.has_chat_template() {
+                "yes"
+            } else {
+                "none; plain prompts only"
+            }
         ));
         let known = encoder.tokenizer().vocab_size();
         if known > config.vocab_size {
@@ -95,15 +107,23 @@ impl Inspection {
             Ok(policy) => policy,
             Err(error) => return self.refuse(&error),
         };
-        let adapter = if policy.adapter.is_some() { ", with an adapter" } else { "" };
+        let adapter = if policy.adapter.is_some() {
+            ", with an adapter"
+        } else {
+            ""
+        };
         let default = if is_default { ", the default" } else { "" };
-        self.facts.push(format!("model `{}` version {}{adapter}{default}", policy.id, policy.version));
+        self.facts.push(format!(
+            "model `{}` version {}{adapter}{default}",
+            policy.id, policy.version
+        ));
         match &policy.manifest {
             None => self.facts.push("  unsteered: no steering.json".to_owned()),
             Some(manifest) => {
                 for objective in manifest.objectives.iter() {
-                    let most =
-                        objective.max_weight.map_or_else(String::new, |max| format!(" to {max}"));
+                    let most = objective
+                        .max_weight
+                        .map_or_else(String::new, |max| format!(" to {max}"));
                     self.facts.push(format!(
                         "  objective `{}`: {} (default {}, from {}{most})",
                         objective.name,
@@ -126,7 +146,9 @@ impl fmt::Display for Inspection {
             [] => writeln!(f, "can be served"),
             problems => {
                 writeln!(f, "cannot be served:")?;
-                problems.iter().try_for_each(|problem| writeln!(f, "  - {problem}"))
+                problems
+                    .iter()
+                    .try_for_each(|problem| writeln!(f, "  - {problem}"))
             }
         }
     }

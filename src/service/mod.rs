@@ -6,7 +6,6 @@
 mod answer;
 mod app;
 mod error;
-mod fingerprint;
 mod folder;
 mod generation;
 mod inspect;

@@ -33,7 +33,9 @@ impl RawWeights {
                 return Err(wrong());
             }
             if pairs.iter().any(|(seen, _)| seen == name) {
-                return Err(format!("names `{name}` twice; each objective takes one weight"));
+                return Err(format!(
+                    "names `{name}` twice; each objective takes one weight"
+                ));
             }
             pairs.push((name.to_owned(), number));
         }
@@ -116,7 +118,10 @@ mod tests {
 
     #[test]
     fn pairs_are_read_in_their_order() {
-        let expected = vec![("helpfulness".to_owned(), 0.7), ("harmlessness".to_owned(), 0.3)];
+        let expected = vec![
+            ("helpfulness".to_owned(), 0.7),
+            ("harmlessness".to_owned(), 0.3),
+        ];
         assert_eq!(
             RawWeights::parse("helpfulness=0.7, harmlessness = 0.3"),
             Ok(RawWeights::Named(expected))
@@ -125,10 +130,19 @@ mod tests {
 
     #[test]
     fn what_is_no_pair_is_quoted() {
-        for (text, part) in [("0.7,0.3", "`0.7`"), ("a=b", "`a=b`"), ("", "``"), ("a=1,,", "``")] {
+        for (text, part) in [
+            ("0.7,0.3", "`0.7`"),
+            ("a=b", "`a=b`"),
+            ("", "``"),
+            ("a=1,,", "``"),
+        ] {
             let error = RawWeights::parse(text).expect_err("no pair");
             assert!(error.contains(part), "{text}: {error}");
         }
-        assert!(RawWeights::parse("a=1,a=2").expect_err("twice").contains("twice"));
+        assert!(
+            RawWeights::parse("a=1,a=2")
+                .expect_err("twice")
+                .contains("twice")
+        );
     }
 }

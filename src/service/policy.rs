@@ -4,17 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::LoadError;
-use super::fingerprint::hash_files;
 use super::folder::{MANIFEST_FILE, PolicyFolder};
 use crate::model::{Decoder, LoraAdapter};
 use crate::steering::SteeringManifest;
 use crate::text::PromptEncoder;
+use crate::training::fingerprint::hash_files;
 
 /// Files that make a policy what it is, beyond its base.
-const POLICY_FILES: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors", MANIFEST_FILE];
+const POLICY_FILES: [&str; 3] = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    MANIFEST_FILE,
+];
 
 /// A policy that answers requests. Immutable: a new version is a new value.
-#[derive(Debug)]
 pub struct LivePolicy {
     /// Its id in the API.
     pub id: String,
@@ -47,12 +50,17 @@ impl LivePolicy {
             false => None,
         };
         let adapter = match folder.has_adapter {
-            true => Some(Arc::new(LoraAdapter::load(&folder.dir, base.decoder).map_err(
-                |source| LoadError::Model { dir: folder.dir.clone(), source },
-            )?)),
+            true => Some(Arc::new(
+                LoraAdapter::load(&folder.dir, base.decoder).map_err(|source| {
+                    LoadError::Model {
+                        dir: folder.dir.clone(),
+                        source,
+                    }
+                })?,
+            )),
             false => None,
         };
-        let own = hash_files(&folder.dir, &POLICY_FILES)?;
+        let own = hash_files(&folder.dir, &POLICY_FILES).map_err(LoadError::Hash)?;
         let content = blake3::hash(format!("{}{}", base.hash, own.to_hex()).as_bytes());
         Ok(Self {
             version: format!("{}-{}", folder.id, &content.to_hex()[..12]),
@@ -66,12 +74,18 @@ impl LivePolicy {
 
 fn load_manifest(dir: &Path, base: &BaseParts<'_>) -> Result<SteeringManifest, LoadError> {
     let path = dir.join(MANIFEST_FILE);
-    let manifest = SteeringManifest::load(dir)
-        .map_err(|source| LoadError::Manifest { path: path.clone(), source })?;
-    let misfit = |problem: String| LoadError::Misfit { path: path.clone(), problem };
+    let manifest = SteeringManifest::load(dir).map_err(LoadError::Manifest)?;
+    let misfit = |problem: String| LoadError::Misfit {
+        path: path.clone(),
+        problem,
+    };
     let objectives = &manifest.objectives;
-    let span = manifest.conditioning.render(objectives, &objectives.equal());
-    base.encoder.check_span(&span).map_err(|error| misfit(super::error::chain(&error)))?;
+    let span = manifest
+        .conditioning
+        .render(objectives, &objectives.equal());
+    base.encoder
+        .check_span(&span)
+        .map_err(|error| misfit(super::error::chain(&error)))?;
     if let Some(stated) = &manifest.base
         && stated.hash != base.hash
     {

@@ -52,23 +52,29 @@ impl App {
     /// The engine cannot.
     pub async fn decode_one(&self) -> Result<(), RequestError> {
         let first = self.encoder.tokenizer().bos_id().unwrap_or(0);
-        let sampling = SamplingParams { temperature: 0.0, max_tokens: 1, ..Default::default() };
-        let request = GenerationRequest { prompt: vec![first], adapter: None, sampling };
+        let sampling = SamplingParams {
+            temperature: 0.0,
+            max_tokens: 1,
+            ..Default::default()
+        };
+        let request = GenerationRequest {
+            prompt: vec![first],
+            adapter: None,
+            sampling,
+        };
         let failed = |error| match error {
             EngineError::Stopped => RequestError::EngineStopped,
             other => RequestError::Engine(other),
         };
         let mut tokens = self.engine.submit(request).map_err(failed)?;
-        while let Some(event) = tokens.next().await {
-            match event {
-                TokenEvent::Token(_) => {
-                    self.lifecycle.token_decoded();
-                    return Ok(());
-                }
-                TokenEvent::Finished { .. } => return Ok(()),
-                TokenEvent::Failed(error) => return Err(failed(error)),
+        match tokens.next().await {
+            Some(TokenEvent::Token(_)) => {
+                self.lifecycle.token_decoded();
+                Ok(())
             }
+            Some(TokenEvent::Finished { .. }) => Ok(()),
+            Some(TokenEvent::Failed(error)) => Err(failed(error)),
+            None => Err(RequestError::EngineStopped),
         }
-        Err(RequestError::EngineStopped)
     }
 }

@@ -11,25 +11,27 @@ const AGREEMENT: f32 = 1e-6;
 
 /// Weights of one request, on the simplex.
 #[derive(Debug, Clone)]
-pub struct ResolvedWeights {
+pub(super) struct ResolvedWeights {
     /// In the objectives' order.
-    pub vector: WeightVector,
+    pub(super) vector: WeightVector,
     /// Who asked for them.
-    pub source: WeightsSource,
+    pub(super) source: WeightsSource,
 }
 
 /// Checks every offer, refuses two that disagree, and takes the strongest.
 ///
 /// # Errors
 /// Weights that the objectives refuse, or a conflict.
-pub fn resolve(
+pub(super) fn resolve(
     objectives: &ObjectiveSet,
     offers: &WeightsOffers,
 ) -> Result<ResolvedWeights, RequestError> {
     let mut winner: Option<ResolvedWeights> = None;
     for (source, raw) in offers.explicit() {
-        let vector = on_simplex(objectives, raw)
-            .map_err(|error| RequestError::Weights { from: source, source: error })?;
+        let vector = on_simplex(objectives, raw).map_err(|error| RequestError::Weights {
+            from: source,
+            source: error,
+        })?;
         match &winner {
             None => winner = Some(ResolvedWeights { vector, source }),
             Some(first) if agree(&first.vector, &vector) => {}
@@ -57,11 +59,17 @@ fn on_simplex(objectives: &ObjectiveSet, raw: &RawWeights) -> Result<WeightVecto
 }
 
 fn agree(a: &WeightVector, b: &WeightVector) -> bool {
-    a.as_slice().iter().zip(b.as_slice()).all(|(a, b)| (a - b).abs() <= AGREEMENT)
+    a.as_slice()
+        .iter()
+        .zip(b.as_slice())
+        .all(|(a, b)| (a - b).abs() <= AGREEMENT)
 }
 
 /// `helpfulness=0.7,harmlessness=0.3`, the form that headers and suffixes take.
-pub fn describe(objectives: &ObjectiveSet, weights: &WeightVector) -> String {
+pub(super) fn describe(objectives: &ObjectiveSet, weights: &WeightVector) -> String {
     let pairs = objectives.iter().zip(weights.as_slice());
-    pairs.map(|(objective, weight)| format!("{}={weight}", objective.name)).collect::<Vec<_>>().join(",")
+    pairs
+        .map(|(objective, weight)| format!("{}={weight}", objective.name))
+        .collect::<Vec<_>>()
+        .join(",")
 }

@@ -12,7 +12,7 @@ pub const MAX_STOP_STRINGS: usize = 16;
 /// Longest stop string, in bytes.
 pub const MAX_STOP_BYTES: usize = 256;
 /// Most stop token ids of one request.
-pub const MAX_STOP_IDS: usize = 256;
+pub(super) const MAX_STOP_IDS: usize = 256;
 /// Most alternatives reported with each token.
 pub const MAX_TOP_LOGPROBS: u64 = 20;
 
@@ -90,8 +90,9 @@ impl SamplingDefaults {
     pub fn load(dir: &Path, eos: &[TokenId], max_tokens: usize) -> Result<Self, LoadError> {
         let path = dir.join("generation_config.json");
         let stated = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| LoadError::Json { path, source })?,
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| LoadError::Json { path, source })?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 GenerationConfig::default()
             }
@@ -157,7 +158,10 @@ impl SamplingInput {
             return Err(RequestError::invalid("top_k", problem));
         }
         if self.max_tokens == Some(0) {
-            return Err(RequestError::invalid("max_tokens", "must be at least 1, got 0"));
+            return Err(RequestError::invalid(
+                "max_tokens",
+                "must be at least 1, got 0",
+            ));
         }
         if let Some(value) = self.top_logprobs
             && value > MAX_TOP_LOGPROBS
@@ -170,8 +174,10 @@ impl SamplingInput {
 
     fn check_stops(&self) -> Result<(), RequestError> {
         if self.stop.len() > MAX_STOP_STRINGS {
-            let problem =
-                format!("takes up to {MAX_STOP_STRINGS} strings, got {}", self.stop.len());
+            let problem = format!(
+                "takes up to {MAX_STOP_STRINGS} strings, got {}",
+                self.stop.len()
+            );
             return Err(RequestError::invalid("stop", problem));
         }
         for (index, stop) in self.stop.iter().enumerate() {
@@ -181,8 +187,10 @@ impl SamplingInput {
             }
         }
         if self.stop_token_ids.len() > MAX_STOP_IDS {
-            let problem =
-                format!("takes up to {MAX_STOP_IDS} ids, got {}", self.stop_token_ids.len());
+            let problem = format!(
+                "takes up to {MAX_STOP_IDS} ids, got {}",
+                self.stop_token_ids.len()
+            );
             return Err(RequestError::invalid("stop_token_ids", problem));
         }
         Ok(())
@@ -206,7 +214,10 @@ impl SamplingInput {
         for (index, &id) in self.stop_token_ids.iter().enumerate() {
             if id as usize >= room.vocabulary {
                 let problem = format!("must be below {}, got {id}", room.vocabulary);
-                return Err(RequestError::invalid(format!("stop_token_ids[{index}]"), problem));
+                return Err(RequestError::invalid(
+                    format!("stop_token_ids[{index}]"),
+                    problem,
+                ));
             }
         }
         let mut stop_token_ids = defaults.eos_token_ids.clone();

@@ -55,18 +55,31 @@ mod tests {
     #[test]
     fn an_id_may_carry_weights() {
         let named = |pairs: &[(&str, f64)]| {
-            Some(RawWeights::Named(pairs.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect()))
+            Some(RawWeights::Named(
+                pairs.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect(),
+            ))
         };
         for (model, id, weights) in [
             (None, None, None),
             (Some("default"), None, None),
             (Some("facts"), Some("facts"), None),
-            (Some("facts@brevity=1"), Some("facts"), named(&[("brevity", 1.0)])),
+            (
+                Some("facts@brevity=1"),
+                Some("facts"),
+                named(&[("brevity", 1.0)]),
+            ),
             (Some("@a=0.5,b=0.5"), None, named(&[("a", 0.5), ("b", 0.5)])),
             (Some("default@a=2"), None, named(&[("a", 2.0)])),
         ] {
-            let expected = Selector { id: id.map(str::to_owned), weights };
-            assert_eq!(Selector::parse(model).expect("sound"), expected, "{model:?}");
+            let expected = Selector {
+                id: id.map(str::to_owned),
+                weights,
+            };
+            assert_eq!(
+                Selector::parse(model).expect("sound"),
+                expected,
+                "{model:?}"
+            );
         }
     }
 
@@ -78,7 +91,10 @@ mod tests {
         ));
         for model in ["", "facts@", "facts@a=x", "facts@a=1,"] {
             let refused = Selector::parse(Some(model));
-            assert!(matches!(refused, Err(RequestError::Invalid { .. })), "{model}");
+            assert!(
+                matches!(refused, Err(RequestError::Invalid { .. })),
+                "{model}"
+            );
         }
     }
 }

@@ -54,7 +54,7 @@ use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, Who
         (status = 503, description = "The server cannot serve now.", body = ErrorBody),
     )
 )]
-pub(crate) async fn create_chat_completion(
+pub(in crate::http) async fn create_chat_completion(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
@@ -77,7 +77,17 @@ pub(crate) async fn create_chat_completion(
     };
     let answer = app.generate(input).await?;
     let identity = Identity::of("chatcmpl", &answer, warnings);
-    tell(answer, options.stream, request_id, ChatWording { identity, options, include_usage }).await
+    tell(
+        answer,
+        options.stream,
+        request_id,
+        ChatWording {
+            identity,
+            options,
+            include_usage,
+        },
+    )
+    .await
 }
 
 fn read_stream_options(
@@ -85,7 +95,9 @@ fn read_stream_options(
     options: ReplyOptions,
     warnings: &mut Vec<String>,
 ) -> Result<bool, ApiError> {
-    let Some(stated) = stated else { return Ok(false) };
+    let Some(stated) = stated else {
+        return Ok(false);
+    };
     if !options.stream {
         let message = "`stream_options` may only be given where `stream` is true";
         return Err(ApiError::invalid("invalid_value", message).with_param("stream_options"));
@@ -105,13 +117,27 @@ struct ChatWording {
 
 impl Wording for ChatWording {
     fn whole(self, answer: &Answer, whole: WholeAnswer) -> Response {
-        let Identity { id, created, model, system_fingerprint, seed, steering, warnings } =
-            self.identity;
+        let Identity {
+            id,
+            created,
+            model,
+            system_fingerprint,
+            seed,
+            steering,
+            warnings,
+        } = self.identity;
         let choice = ChatChoice {
             index: 0,
-            message: ChatAnswer { role: "assistant", content: whole.text, refusal: None },
+            message: ChatAnswer {
+                role: "assistant",
+                content: whole.text,
+                refusal: None,
+            },
             finish_reason: whole.reason,
-            logprobs: self.options.logprobs.then(|| Logprobs::of(answer, &whole.tokens)),
+            logprobs: self
+                .options
+                .logprobs
+                .then(|| Logprobs::of(answer, &whole.tokens)),
             token_ids: self.options.token_ids.then(|| token_ids(&whole.tokens)),
         };
         let completion = ChatCompletion {
@@ -130,7 +156,10 @@ impl Wording for ChatWording {
     }
 
     fn opening(&mut self) -> Vec<String> {
-        let delta = ChatDelta { role: Some("assistant"), content: Some(String::new()) };
+        let delta = ChatDelta {
+            role: Some("assistant"),
+            content: Some(String::new()),
+        };
         let first = ChatChunk {
             steering: self.identity.steering.clone(),
             seed: Some(self.identity.seed),
@@ -150,14 +179,23 @@ impl Wording for ChatWording {
                 let piece = ChunkChoice {
                     logprobs: self.options.logprobs.then(|| Logprobs::of(answer, &tokens)),
                     token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
-                    ..choice(ChatDelta { role: None, content: Some(text) })
+                    ..choice(ChatDelta {
+                        role: None,
+                        content: Some(text),
+                    })
                 };
                 vec![json(&self.chunk(vec![piece]))]
             }
             AnswerEvent::Finished { reason, usage } => {
                 let steering = self.identity.steering.clone();
-                let end = ChunkChoice { finish_reason: Some(reason), ..choice(ChatDelta::default()) };
-                let last = ChatChunk { steering: steering.clone(), ..self.chunk(vec![end]) };
+                let end = ChunkChoice {
+                    finish_reason: Some(reason),
+                    ..choice(ChatDelta::default())
+                };
+                let last = ChatChunk {
+                    steering: steering.clone(),
+                    ..self.chunk(vec![end])
+                };
                 let mut words = vec![json(&last)];
                 if self.include_usage {
                     words.push(json(&ChatChunk {
@@ -190,5 +228,11 @@ impl ChatWording {
 }
 
 fn choice(delta: ChatDelta) -> ChunkChoice {
-    ChunkChoice { index: 0, delta, finish_reason: None, logprobs: None, token_ids: None }
+    ChunkChoice {
+        index: 0,
+        delta,
+        finish_reason: None,
+        logprobs: None,
+        token_ids: None,
+    }
 }

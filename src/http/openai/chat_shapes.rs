@@ -12,7 +12,7 @@ use crate::types::{FinishReason, TokenId};
 
 /// A conversation and how to answer it.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct ChatRequest {
+pub(in crate::http) struct ChatRequest {
     /// A model's id, `default`, or either followed by `@NAME=NUMBER,...`. Default: the default
     /// policy.
     #[schema(example = "default")]
@@ -34,7 +34,7 @@ pub(super) struct ChatRequest {
 /// How a stream is told.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct StreamOptions {
+pub(in crate::http) struct StreamOptions {
     /// Send one more chunk, without choices, that carries the usage.
     pub(super) include_usage: Option<bool>,
     /// Has no effect here.
@@ -43,7 +43,7 @@ pub(super) struct StreamOptions {
 
 /// An answer in OpenAI's shape, with `steering` and `seed` beside it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChatCompletion {
+pub(in crate::http) struct ChatCompletion {
     /// Unique to this answer.
     pub(super) id: String,
     /// Always `chat.completion`.
@@ -70,7 +70,7 @@ pub(super) struct ChatCompletion {
 
 /// One answer.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChatChoice {
+pub(in crate::http) struct ChatChoice {
     /// Always 0.
     pub(super) index: usize,
     /// The answer.
@@ -87,7 +87,7 @@ pub(super) struct ChatChoice {
 
 /// What the model said.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChatAnswer {
+pub(in crate::http) struct ChatAnswer {
     /// Always `assistant`.
     #[schema(example = "assistant")]
     pub(super) role: &'static str,
@@ -100,7 +100,7 @@ pub(super) struct ChatAnswer {
 /// A piece of a streamed answer. The first carries `seed` and `warnings`; the first, the one with
 /// the finish reason and the one with the usage carry `steering`.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChatChunk {
+pub(in crate::http) struct ChatChunk {
     /// The same in every chunk.
     pub(super) id: String,
     /// Always `chat.completion.chunk`.
@@ -131,7 +131,7 @@ pub(super) struct ChatChunk {
 
 /// A piece of one answer.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChunkChoice {
+pub(in crate::http) struct ChunkChoice {
     /// Always 0.
     pub(super) index: usize,
     /// What to append.
@@ -148,7 +148,7 @@ pub(super) struct ChunkChoice {
 
 /// What to append to an answer.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub(super) struct ChatDelta {
+pub(in crate::http) struct ChatDelta {
     /// In the first chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role: Option<&'static str>,

@@ -14,7 +14,7 @@ use crate::service::{App, LivePolicy, WeightsOffers, WeightsSource};
 
 /// Every model of this server.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ModelList {
+pub(in crate::http) struct ModelList {
     /// Always `list`.
     #[schema(example = "list")]
     object: &'static str,
@@ -25,7 +25,7 @@ pub(crate) struct ModelList {
 /// A model, in OpenAI's shape, with its version and objectives beside it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Model)]
-pub(crate) struct ModelCard {
+pub(in crate::http) struct ModelCard {
     /// What a request's `model` names.
     id: String,
     /// Always `model`.
@@ -76,9 +76,16 @@ impl ModelCard {
     tag = "models",
     responses((status = 200, description = "The models.", body = ModelList))
 )]
-pub(crate) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app.policies().iter().map(|policy| ModelCard::of(&app, policy)).collect();
-    Json(ModelList { object: "list", data })
+pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
+    let data = app
+        .policies()
+        .iter()
+        .map(|policy| ModelCard::of(&app, policy))
+        .collect();
+    Json(ModelList {
+        object: "list",
+        data,
+    })
 }
 
 /// Describe one model. The id may carry weights, as in a request's `model`.
@@ -95,7 +102,7 @@ pub(crate) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> 
         (status = 404, description = "No such model.", body = ErrorBody),
     )
 )]
-pub(crate) async fn get_model(
+pub(in crate::http) async fn get_model(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<ModelCard>, ApiError> {
@@ -103,7 +110,7 @@ pub(crate) async fn get_model(
 }
 
 /// The same route for ids whose `/` is not escaped.
-pub(crate) async fn get_model_with_slashes(
+pub(in crate::http) async fn get_model_with_slashes(
     State(app): State<Arc<App>>,
     Path((first, rest)): Path<(String, String)>,
 ) -> Result<Json<ModelCard>, ApiError> {
@@ -113,6 +120,12 @@ pub(crate) async fn get_model_with_slashes(
 fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
     let steered = app.steer(Some(id), WeightsOffers::default())?;
     let card = ModelCard::of(app, &steered.policy);
-    let suffix = steered.steering.filter(|used| used.source == WeightsSource::Model);
-    Ok(ModelCard { id: id.to_owned(), steering: suffix.as_ref().map(Steering::from), ..card })
+    let suffix = steered
+        .steering
+        .filter(|used| used.source == WeightsSource::Model);
+    Ok(ModelCard {
+        id: id.to_owned(),
+        steering: suffix.as_ref().map(Steering::from),
+        ..card
+    })
 }
