@@ -56,6 +56,8 @@ pub(super) struct Objectives {
     model: String,
     /// Its version.
     policy_version: String,
+    /// What the policy is for; empty where its manifest does not say.
+    description: String,
     /// In the order that `objective_weights` takes as an array; empty for an ordinary model.
     objectives: Vec<ObjectiveBody>,
     /// Decimals to which weights are rounded before the policy is told; `null` for an ordinary
@@ -105,6 +107,7 @@ pub(super) async fn get_objectives(
         object: "objectives",
         model: policy.id.clone(),
         policy_version: policy.version.clone(),
+        description: manifest.map_or_else(String::new, |m| m.description.clone()),
         objectives: ObjectiveBody::all(&policy),
         decimals: manifest.map(|manifest| manifest.conditioning.decimals),
         evaluation: manifest

@@ -44,6 +44,8 @@ pub(in crate::http) struct ModelCard {
     policy_version: String,
     /// Tokens that prompt and answer may have together.
     max_model_len: usize,
+    /// What it is for; empty where its manifest does not say.
+    description: String,
     /// What it can be steered by; empty for an ordinary model.
     objectives: Vec<ObjectiveBody>,
     /// What the weights in the asked id's suffix come to.
@@ -62,6 +64,7 @@ impl ModelCard {
             default: app.default_policy().id == policy.id,
             policy_version: policy.version.clone(),
             max_model_len: app.context_length(),
+            description: policy.manifest.as_ref().map_or_else(String::new, |m| m.description.clone()),
             objectives: ObjectiveBody::all(policy),
             steering: None,
         }

@@ -281,9 +281,7 @@ impl<'a> Trainer<'a> {
         let folder = self.job.job.output.join("policy");
         self.policy.trainable().save(&self.job.job.model, &folder)?;
         let manifest = self.manifest()?;
-        manifest
-            .save(&folder)
-            .map_err(|error| TrainingError::Steering(Box::new(error)))?;
+        manifest.save(&folder).map_err(|error| TrainingError::Steering(Box::new(error)))?;
         observer.log(&format!("wrote {}", folder.display()));
         Ok(())
     }
@@ -319,6 +317,7 @@ impl<'a> Trainer<'a> {
         });
         Ok(SteeringManifest {
             format_version: 1,
+            description: String::new(),
             description: String::new(),
             name: name(&self.job.job.output),
             objectives: self.objectives.clone(),
