@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::model::classifier::ClassifierError;
+
 /// Why a reward could not be built or did not score.
 #[derive(Debug, thiserror::Error)]
 pub enum RewardError {
@@ -53,9 +55,7 @@ pub enum RewardError {
         reason: String,
     },
     /// An exchange is about something the fact table does not know.
-    #[error(
-        "question `{question}` is not in the fact table, and its record names no known subject"
-    )]
+    #[error("question `{question}` is not in the fact table, and its record names no known subject")]
     UnknownQuestion {
         /// The last user turn.
         question: String,
@@ -86,13 +86,21 @@ pub enum RewardError {
     /// Normaliser statistics that cannot be used.
     #[error("reward normaliser: {0}")]
     Normalizer(String),
+    /// The classifier behind a reward failed.
+    #[error("reward classifier failed")]
+    Classifier(#[from] ClassifierError),
+    /// Text could not be turned into the classifier's tokens.
+    #[error("reward `{reward}`: the text cannot be tokenised: {reason}")]
+    Tokenize {
+        /// The reward's name.
+        reward: String,
+        /// What the tokeniser says.
+        reason: String,
+    },
 }
 
 impl RewardError {
     pub(super) fn setting(reward: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Setting {
-            reward: reward.into(),
-            reason: reason.into(),
-        }
+        Self::Setting { reward: reward.into(), reason: reason.into() }
     }
 }
