@@ -1,1 +1,4 @@
 //! Speaks shell: one file per subcommand.
+
+pub mod evaluate;
+pub mod train;

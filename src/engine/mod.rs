@@ -8,6 +8,7 @@
 
 mod complete;
 mod config;
+mod decoder_step;
 mod error;
 mod event;
 mod gate;

@@ -1,1 +1,15 @@
 //! What is traded off, how much of each, and how the policy is told.
+
+mod conditioning;
+mod draw;
+mod error;
+mod manifest;
+mod objective;
+mod weights;
+
+pub use conditioning::{ConditioningKind, ConditioningTemplate};
+pub use draw::WeightDraw;
+pub use error::{ManifestError, WeightError};
+pub use manifest::{BaseRef, NormalizerStats, SteeringManifest};
+pub use objective::{Objective, ObjectiveSet};
+pub use weights::{WeightVector, parse_pairs};

@@ -1,1 +1,18 @@
 //! Text to tokens and back, incrementally, so that caller text can never forge a control token.
+
+mod chat;
+mod detokenizer;
+mod error;
+mod prompt;
+mod shield;
+mod stop;
+mod tokenizer;
+mod train;
+
+pub use chat::ChatTemplate;
+pub use detokenizer::Detokenizer;
+pub use error::TextError;
+pub use prompt::PromptEncoder;
+pub use stop::{StopMatcher, StopOutcome};
+pub use tokenizer::Tokenizer;
+pub use train::{TokenizerSettings, train_tokenizer};

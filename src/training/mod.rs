@@ -1,1 +1,26 @@
 //! The training loops: supervised, reward model, MO-ODPO. Knows nothing of HTTP or stores.
+
+pub mod batches;
+pub mod config;
+pub mod data;
+mod error;
+pub mod fingerprint;
+pub mod gradients;
+pub mod guard;
+pub mod logps;
+pub mod loss;
+pub mod mo_odpo;
+pub mod observe;
+pub mod optim;
+pub mod pairs;
+pub mod policy;
+pub mod preference_step;
+pub mod reward_model;
+pub mod rollout;
+pub mod schedule;
+pub mod seeds;
+pub mod state;
+pub mod supervised;
+pub mod trainable;
+
+pub use error::TrainingError;

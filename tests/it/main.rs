@@ -3,3 +3,5 @@
 mod fixtures;
 mod parity;
 mod rewards;
+mod text;
+mod training;

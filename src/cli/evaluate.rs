@@ -1,0 +1,324 @@
+//! `steersman evaluate`: how a policy answers to its weights, as a report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::engine::{EngineConfig, EngineError, EngineHandle};
+use crate::eval::EvalError;
+use crate::eval::report::{EvalReport, Findings, refusals};
+use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
+use crate::model::{Decoder, LoraAdapter, ModelError};
+use crate::rewards::{Normalizer, RewardConfig, RewardError, RewardModel, build};
+use crate::steering::{SteeringManifest, WeightVector};
+use crate::text::{PromptEncoder, TextError};
+use crate::training::TrainingError;
+use crate::training::data::read_prompts;
+use crate::types::TokenId;
+
+/// Asks a policy every prompt under a grid of weights, and the model it started from as well, and
+/// writes report.json, report.html and plots.
+#[derive(Debug, Clone, Args)]
+pub struct EvaluateArgs {
+    /// The model folder.
+    #[arg(long, env = "STEERSMAN_MODEL")]
+    pub model: PathBuf,
+    /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one
+    /// the model itself, which then needs a steering.json.
+    #[arg(long)]
+    pub policy: Option<String>,
+    /// What to compare with: `off` (the model with the adapter off), `none`, or an adapter folder.
+    #[arg(long, default_value = "off")]
+    pub baseline: String,
+    /// Held-out prompts: JSONL, or JSONL.zst, of `{"prompt": [messages]}` rows.
+    #[arg(long)]
+    pub prompts: PathBuf,
+    /// Points per edge of the weight grid.
+    #[arg(long, default_value_t = 11)]
+    pub grid: usize,
+    /// Where the report goes.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards. Without it the rewards that
+    /// the policy was trained on, and no outside judge.
+    #[arg(long)]
+    pub rewards: Option<PathBuf>,
+    /// Prompts with a field `safe`, on which refusals are counted (XSTest).
+    #[arg(long)]
+    pub refusal_prompts: Option<PathBuf>,
+    /// Use only the first N prompts; fewer are faster and less certain.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Most tokens of an answer.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
+    /// Sampling temperature; 0 is greedy.
+    #[arg(long, default_value_t = 0.7)]
+    pub temperature: f32,
+    /// Nucleus mass; 1 is off.
+    #[arg(long, default_value_t = 0.9)]
+    pub top_p: f32,
+    /// Fixes every answer.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Show the answers to the first N prompts in the report.
+    #[arg(long, default_value_t = 0)]
+    pub samples: usize,
+    /// Write the summary into the policy's steering.json, where the server reads it.
+    #[arg(long)]
+    pub record: bool,
+}
+
+/// Why an evaluation could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluateError {
+    /// The model could not be loaded.
+    #[error("model")]
+    Model(#[from] ModelError),
+    /// The tokenizer could not be loaded.
+    #[error("tokenizer")]
+    Text(#[from] TextError),
+    /// The steering manifest could not be loaded or written.
+    #[error("steering manifest")]
+    Manifest(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine could not start.
+    #[error("engine")]
+    Engine(#[from] EngineError),
+    /// A reward could not be built.
+    #[error("reward")]
+    Reward(#[from] RewardError),
+    /// Prompts could not be read.
+    #[error("prompts")]
+    Prompts(#[from] TrainingError),
+    /// The evaluation itself failed.
+    #[error("evaluation")]
+    Eval(#[from] EvalError),
+    /// The file of rewards could not be used.
+    #[error("{}: {reason}", path.display())]
+    RewardsFile {
+        /// The file, or the manifest that stands in for it.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RewardsFile {
+    #[serde(default)]
+    objectives: BTreeMap<String, RewardConfig>,
+    #[serde(default)]
+    judges: BTreeMap<String, RewardConfig>,
+}
+
+type Named = Vec<(String, Box<dyn RewardModel>)>;
+
+/// Everything that both sweeps share.
+struct Bench {
+    engine: EngineHandle<LoraAdapter>,
+    encoder: PromptEncoder,
+    manifest: SteeringManifest,
+    stop_ids: Vec<TokenId>,
+    grid: Vec<WeightVector>,
+    settings: SweepSettings,
+}
+
+/// Makes the evaluation and writes the report.
+pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
+    let decoder = Arc::new(Decoder::load(&args.model)?);
+    let folder = policy_folder(args);
+    let manifest = SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
+    let adapter = match &args.policy {
+        Some(_) => Some(Arc::new(LoraAdapter::load(&folder, &decoder)?)),
+        None => None,
+    };
+    let baseline = baseline(args, adapter.is_some(), &decoder)?;
+    let (objectives, judges) = rewards(args, &manifest, &folder)?;
+    let encoder = PromptEncoder::load(&args.model)?;
+    let mut stop_ids = decoder.config().eos_token_ids.clone();
+    stop_ids.extend(encoder.tokenizer().eos_ids());
+    let bench = Bench {
+        engine: EngineHandle::start(decoder, EngineConfig::default())?,
+        encoder,
+        grid: weight_grid(&manifest.objectives, args.grid)?,
+        manifest,
+        stop_ids,
+        settings: SweepSettings {
+            max_tokens: args.max_tokens,
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: 0,
+            seed: args.seed,
+        },
+    };
+    let prompts = prompts(&args.prompts, args.limit)?;
+    let normalizers = normalizers(&bench.manifest)?;
+    let points = bench.sweep(adapter.clone(), &prompts)?;
+    let baseline_points = match &baseline {
+        Some((name, adapter)) => Some((name.as_str(), bench.sweep(adapter.clone(), &prompts)?)),
+        None => None,
+    };
+    let mut report = Findings {
+        policy: &bench.manifest.name,
+        prompts: &prompts,
+        sampling: &bench.settings,
+        objectives: &objectives,
+        normalizers: &normalizers,
+        judges: &judges,
+        points: &points,
+        baseline: baseline_points.as_ref().map(|(name, points)| (*name, points.as_slice())),
+        samples: args.samples,
+    }
+    .report()?;
+    if let Some(path) = &args.refusal_prompts {
+        let asked = self::prompts(path, args.limit)?;
+        report.refusals = refusals(&asked, &bench.sweep(adapter, &asked)?)?;
+    }
+    report.write(&args.out)?;
+    if args.record {
+        let mut manifest = bench.manifest;
+        manifest.evaluation = summary(&report);
+        manifest.save(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
+    }
+    tell(&report, &args.out);
+    Ok(())
+}
+
+impl Bench {
+    fn sweep(
+        &self,
+        adapter: Option<Arc<LoraAdapter>>,
+        prompts: &[EvalPrompt],
+    ) -> Result<Vec<SweptPoint>, EvalError> {
+        let subject = Subject {
+            engine: &self.engine,
+            adapter,
+            objectives: &self.manifest.objectives,
+            template: &self.manifest.conditioning,
+            encoder: &self.encoder,
+            stop_ids: &self.stop_ids,
+        };
+        sweep(&subject, prompts, &self.grid, &self.settings)
+    }
+}
+
+fn policy_folder(args: &EvaluateArgs) -> PathBuf {
+    match &args.policy {
+        None => args.model.clone(),
+        Some(policy) => {
+            let named = args.model.join("policies").join(policy);
+            if named.is_dir() { named } else { PathBuf::from(policy) }
+        }
+    }
+}
+
+/// The baseline's name and adapter; none where there is nothing to compare with.
+#[expect(clippy::type_complexity, reason = "a name and an optional adapter, used once")]
+fn baseline(
+    args: &EvaluateArgs,
+    has_adapter: bool,
+    decoder: &Decoder,
+) -> Result<Option<(String, Option<Arc<LoraAdapter>>)>, ModelError> {
+    match args.baseline.as_str() {
+        "none" => Ok(None),
+        "off" if has_adapter => Ok(Some(("adapter off".to_owned(), None))),
+        "off" => Ok(None),
+        folder => {
+            let adapter = LoraAdapter::load(Path::new(folder), decoder)?;
+            Ok(Some((folder.to_owned(), Some(Arc::new(adapter)))))
+        }
+    }
+}
+
+fn prompts(path: &Path, limit: Option<usize>) -> Result<Vec<EvalPrompt>, TrainingError> {
+    let rows = read_prompts(path)?.into_iter();
+    let rows = rows.map(|row| EvalPrompt { id: row.id, prompt: row.prompt, record: row.record });
+    Ok(rows.take(limit.unwrap_or(usize::MAX)).collect())
+}
+
+fn normalizers(manifest: &SteeringManifest) -> Result<Vec<Normalizer>, RewardError> {
+    manifest.normalizers.iter().map(|n| Normalizer::new(n.mean, n.std, n.clip)).collect()
+}
+
+/// Rewards of the objectives, in their order, and outside judges.
+fn rewards(
+    args: &EvaluateArgs,
+    manifest: &SteeringManifest,
+    folder: &Path,
+) -> Result<(Named, Named), EvaluateError> {
+    let path = args.rewards.clone().unwrap_or_else(|| folder.join("steering.json"));
+    let fail = |reason: String| EvaluateError::RewardsFile { path: path.clone(), reason };
+    let file: RewardsFile = match &args.rewards {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+            toml::from_str(&text).map_err(|error| fail(error.to_string()))?
+        }
+        None => {
+            let stated = manifest.training.get("rewards").cloned().unwrap_or_default();
+            let objectives = serde_json::from_value(stated)
+                .map_err(|_| fail("states no rewards; name a file with --rewards".into()))?;
+            RewardsFile { objectives, ..RewardsFile::default() }
+        }
+    };
+    let mut objectives = Named::new();
+    for objective in manifest.objectives.iter() {
+        let config = file.objectives.get(&objective.name).ok_or_else(|| {
+            fail(format!("no reward for the policy's objective `{}`", objective.name))
+        })?;
+        objectives.push((objective.name.clone(), build(config)?));
+    }
+    if manifest.normalizers.len() != objectives.len() {
+        return Err(fail(format!(
+            "{} normalisers for {} objectives",
+            manifest.normalizers.len(),
+            objectives.len()
+        )));
+    }
+    let judges = file.judges.iter().map(|(name, config)| Ok((name.clone(), build(config)?)));
+    let judges = judges.collect::<Result<Named, RewardError>>()?;
+    Ok((objectives, judges))
+}
+
+/// What the manifest keeps of a report.
+fn summary(report: &EvalReport) -> serde_json::Value {
+    let own = report.responses.iter().filter(|r| r.objective == r.measured);
+    let objectives: serde_json::Map<String, serde_json::Value> = own
+        .map(|r| {
+            let response = serde_json::json!({
+                "spearman": r.response.spearman,
+                "kendall": r.response.kendall,
+                "monotone_violations": r.response.monotone_violations,
+                "range": r.response.range,
+            });
+            (r.objective.clone(), response)
+        })
+        .collect();
+    serde_json::json!({
+        "prompts": report.prompts,
+        "points": report.points.len(),
+        "objectives": objectives,
+        "mean_inner_product": report.reached.mean_inner_product,
+        "baseline_mean_inner_product": report.baseline_reached.as_ref().map(|b| b.mean_inner_product),
+        "hypervolume": report.reached.hypervolume,
+        "reference_point": report.reference_point,
+        "points_above_baseline": report.points_above_baseline,
+    })
+}
+
+fn tell(report: &EvalReport, out: &Path) {
+    for row in &report.responses {
+        let spearman = row.response.spearman.map_or("-".to_owned(), |x| format!("{x:.3}"));
+        eprintln!("{} against the weight of {}: spearman {spearman}", row.measured, row.objective);
+    }
+    let reached = report.reached.mean_inner_product;
+    let against = report
+        .baseline_reached
+        .as_ref()
+        .map_or_else(String::new, |b| format!(" (baseline {:.3})", b.mean_inner_product));
+    eprintln!("mean inner product {reached:.3}{against}; wrote {}", out.display());
+}

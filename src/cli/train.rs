@@ -1,0 +1,149 @@
+//! `steersman train`: one training job in the foreground, with a progress bar; resumable.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::training::config::Job;
+use crate::training::observe::{Ending, StepReport, TrainObserver};
+use crate::training::{TrainingError, mo_odpo, reward_model, supervised};
+
+/// Stack of the training thread: candle walks its graph recursively, and a stack that is too
+/// small ends the process without a message.
+const STACK_BYTES: usize = 256 << 20;
+
+/// One training job in the foreground. Interrupt it with Ctrl-C: it saves after the current step,
+/// and the same command goes on from there. A killed job goes on from its last saved step.
+#[derive(Debug, Clone, Args)]
+pub struct TrainArgs {
+    /// The job file (TOML): what to train, on what, from which model.
+    #[arg(long, env = "STEERSMAN_TRAIN_CONFIG")]
+    pub config: PathBuf,
+    /// No progress bar: one line per step instead, for logs.
+    #[arg(long, env = "STEERSMAN_TRAIN_PLAIN")]
+    pub plain: bool,
+}
+
+/// Runs the job to its end or until it is interrupted.
+pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
+    let job = Job::load(&args.config)?;
+    let stop = stop_on_interrupt()?;
+    let mut observer = Terminal::new(args.plain, stop);
+    let ending = std::thread::scope(|scope| {
+        let work = std::thread::Builder::new()
+            .name("training".into())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || run_job(&job, &mut observer))
+            .map_err(|source| TrainingError::file("a training thread", source))?;
+        // A panic goes on here, so that it ends the command as it would without the thread.
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    observer.finish(ending);
+    Ok(())
+}
+
+fn run_job(job: &Job, observer: &mut Terminal) -> Result<Ending, TrainingError> {
+    match job {
+        Job::Supervised(job) => supervised::run(job, observer),
+        Job::MoOdpo(job) => mo_odpo::run(job, observer),
+        Job::RewardModel(job) => reward_model::run(job, observer),
+    }
+}
+
+/// A flag that Ctrl-C raises.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>, TrainingError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    let fail = |source| TrainingError::file("the interrupt signal", source);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(fail)?;
+    std::thread::Builder::new()
+        .name("interrupt".into())
+        .spawn(move || {
+            if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+                raised.store(true, Ordering::Relaxed);
+            }
+        })
+        .map_err(fail)?;
+    Ok(stop)
+}
+
+/// Shows a job's progress on the terminal.
+struct Terminal {
+    bar: ProgressBar,
+    plain: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    fn new(plain: bool, stop: Arc<AtomicBool>) -> Self {
+        let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let template = "{bar:30} {pos}/{len} {elapsed_precise} (left {eta_precise}) {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self { bar, plain, stop }
+    }
+
+    fn say(&self, line: &str) {
+        if self.plain {
+            eprintln!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    fn finish(&self, ending: Ending) {
+        self.bar.finish_and_clear();
+        eprintln!("{}", match ending {
+            Ending::Finished => "finished",
+            Ending::Interrupted => "stopped and saved; run the same command to go on",
+        });
+    }
+}
+
+/// Metrics worth a place on the line, in order; a job has some of them.
+const SHOWN: [&str; 8] = [
+    "loss", "accuracy", "margin", "score", "kl/sequence", "completion_tokens", "tie_rate",
+    "grad_norm",
+];
+
+fn shown(report: &StepReport) -> String {
+    let parts = SHOWN
+        .iter()
+        .filter_map(|name| report.metric(name).map(|value| format!("{name} {value:.3}")));
+    parts.collect::<Vec<_>>().join("  ")
+}
+
+impl TrainObserver for Terminal {
+    fn log(&mut self, line: &str) {
+        self.say(line);
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        if self.plain {
+            eprintln!("step {}/{}  {}", report.step, report.total_steps, shown(report));
+            return;
+        }
+        if self.bar.length() != Some(report.total_steps) {
+            self.bar.set_length(report.total_steps);
+            // Steps of an earlier run took no time of this one.
+            self.bar.set_position(report.step.saturating_sub(1));
+            self.bar.reset_eta();
+        }
+        self.bar.set_position(report.step);
+        self.bar.set_message(shown(report));
+    }
+
+    fn saved(&mut self, step: u64, folder: &Path) {
+        if self.plain {
+            eprintln!("saved step {step} in {}", folder.display());
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

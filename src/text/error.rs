@@ -1,0 +1,63 @@
+//! What can go wrong between text and tokens.
+
+use std::path::PathBuf;
+
+/// Why a text could not become tokens, or a tokenizer could not be loaded or trained.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// A file is missing or cannot be read or written.
+    #[error("cannot access {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file does not have the expected content.
+    #[error("{} is not valid: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tokenizer library refused a text or a setting.
+    #[error("{action} failed")]
+    Tokenizer {
+        /// What was attempted.
+        action: &'static str,
+        /// What the library said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The chat template cannot be compiled.
+    #[error("chat template of {} does not compile at line {line}: {detail}", path.display())]
+    TemplateSyntax {
+        /// The file that holds it.
+        path: PathBuf,
+        /// Line inside the template, from 1.
+        line: usize,
+        /// What is wrong there.
+        detail: String,
+    },
+    /// The chat template refused the conversation by `raise_exception`.
+    #[error("{0}")]
+    TemplateRefused(String),
+    /// The chat template failed, or used up its bound on work.
+    #[error("the chat template failed on this conversation: {0}")]
+    TemplateFailed(String),
+    /// A conversation was given but the checkpoint cannot render one.
+    #[error("this model has no chat template, so it cannot take messages; send a plain prompt")]
+    NoChatTemplate,
+    /// A conversation without a single message.
+    #[error("messages is empty, expected at least one message")]
+    NoMessages,
+    /// A control span's fence is no special token, so caller text could forge it.
+    #[error("conditioning is fenced by `{0}`, which is no special token of this tokenizer")]
+    SpanToken(String),
+    /// Earlier turns render differently once later ones follow.
+    #[error("the chat template renders message {0} differently once others follow it")]
+    NotPrefixStable(usize),
+}

@@ -1,0 +1,226 @@
+//! Text to token ids and back, by a checkpoint's `tokenizer.json`.
+//!
+//! Two encoders over one vocabulary: *markup* reads special tokens' texts as those tokens, *plain*
+//! never does, whatever the text says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::TextError;
+use crate::types::TokenId;
+
+/// A checkpoint's tokenizer.
+pub struct Tokenizer {
+    markup: tokenizers::Tokenizer,
+    plain: tokenizers::Tokenizer,
+    /// Special tokens' texts, longest first.
+    specials: Vec<(String, TokenId)>,
+    /// `bos_token`, `eos_token` and the like.
+    named: BTreeMap<String, String>,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` of a model folder, and `tokenizer_config.json` where it exists.
+    pub fn load(dir: &Path) -> Result<Self, TextError> {
+        let path = dir.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(|source| TextError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let mut markup =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| TextError::Invalid {
+                path,
+                reason: format!("not a tokenizer ({error})"),
+            })?;
+        markup.with_padding(None);
+        markup
+            .with_truncation(None)
+            .map_err(|source| TextError::Tokenizer {
+                action: "turning truncation off",
+                source,
+            })?;
+        let mut plain = markup.clone();
+        plain.set_encode_special_tokens(true);
+        let mut specials: Vec<(String, TokenId)> = markup
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(id, token)| (token.content, id))
+            .collect();
+        specials.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        let largest = markup.get_vocab(true).into_values().max();
+        Ok(Self {
+            vocab_size: largest.map_or(0, |id| id as usize + 1),
+            named: named_tokens(dir)?,
+            markup,
+            plain,
+            specials,
+        })
+    }
+
+    /// Ordinary text to tokens; special tokens' texts stay ordinary text.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<TokenId>, TextError> {
+        let encoding = self
+            .plain
+            .encode_fast(text, false)
+            .map_err(encoding_failed)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Text of the server's or the checkpoint's own, in which special tokens' texts become those
+    /// tokens; none is added.
+    pub fn encode_markup(&self, text: &str) -> Result<Vec<TokenId>, TextError> {
+        let encoding = self
+            .markup
+            .encode_fast(text, false)
+            .map_err(encoding_failed)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// A plain prompt: ordinary text and what the tokenizer itself puts around it, for most
+    /// decoders the beginning-of-sequence token.
+    pub fn encode_with_bos(&self, text: &str) -> Result<Vec<TokenId>, TextError> {
+        let encoding = self
+            .plain
+            .encode_fast(text, true)
+            .map_err(encoding_failed)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The id of a special token, by its text.
+    pub fn special_id(&self, text: &str) -> Option<TokenId> {
+        self.specials
+            .iter()
+            .find(|(special, _)| special == text)
+            .map(|(_, id)| *id)
+    }
+
+    /// Whether this is a special token's id.
+    pub fn is_special(&self, id: TokenId) -> bool {
+        self.specials.iter().any(|(_, special)| *special == id)
+    }
+
+    /// Special tokens' texts, longest first.
+    pub(super) fn special_texts(&self) -> impl Iterator<Item = &str> {
+        self.specials.iter().map(|(text, _)| text.as_str())
+    }
+
+    /// Tokens to text; special tokens are left out.
+    pub fn decode(&self, ids: &[TokenId]) -> String {
+        // unknown ids decode to nothing; the library has no other way to fail here
+        self.markup.decode(ids, true).unwrap_or_default()
+    }
+
+    /// One token's text, special tokens included, as people read it.
+    pub fn token_text(&self, id: TokenId) -> String {
+        if self.is_special(id) {
+            return self.markup.id_to_token(id).unwrap_or_default();
+        }
+        self.decode(&[id])
+    }
+
+    /// One token's bytes: of a byte-level piece its very bytes, else its text's.
+    pub fn token_bytes(&self, id: TokenId) -> Vec<u8> {
+        let piece = self.markup.id_to_token(id).unwrap_or_default();
+        let text = self.token_text(id);
+        if !text.contains('\u{FFFD}') {
+            return text.into_bytes();
+        }
+        piece
+            .chars()
+            .map(byte_of)
+            .collect::<Option<_>>()
+            .unwrap_or_else(|| text.into_bytes())
+    }
+
+    /// One more than the largest token id.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The beginning-of-sequence token.
+    pub fn bos_id(&self) -> Option<TokenId> {
+        self.markup.token_to_id(self.named.get("bos_token")?)
+    }
+
+    /// The end-of-sequence token that the tokenizer's own settings name; the model's
+    /// configuration may name more.
+    pub fn eos_ids(&self) -> Vec<TokenId> {
+        let eos = self
+            .named
+            .get("eos_token")
+            .and_then(|text| self.markup.token_to_id(text));
+        eos.into_iter().collect()
+    }
+
+    /// `bos_token`, `eos_token` and the like with their texts, for templates.
+    pub(super) fn named(&self) -> &BTreeMap<String, String> {
+        &self.named
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size)
+            .finish_non_exhaustive()
+    }
+}
+
+fn encoding_failed(source: tokenizers::Error) -> TextError {
+    TextError::Tokenizer {
+        action: "encoding the text",
+        source,
+    }
+}
+
+/// The byte that a character of the byte-level alphabet stands for (the table of GPT-2).
+fn byte_of(c: char) -> Option<u8> {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    match u32::from(c) {
+        code @ 0..=0xFF if printable(code as u8) => Some(code as u8),
+        code @ 0x100.. => (0..=255u8)
+            .filter(|b| !printable(*b))
+            .nth(code as usize - 0x100),
+        _ => None,
+    }
+}
+
+/// Tokens by name from `special_tokens_map.json` and, over it, `tokenizer_config.json`.
+fn named_tokens(dir: &Path) -> Result<BTreeMap<String, String>, TextError> {
+    let mut named = BTreeMap::new();
+    for file in ["special_tokens_map.json", "tokenizer_config.json"] {
+        let Some(Value::Object(entries)) = read_json(&dir.join(file))? else {
+            continue;
+        };
+        for (name, value) in entries {
+            let text = value
+                .as_str()
+                .or_else(|| value.get("content").and_then(Value::as_str));
+            if let (true, Some(text)) = (name.ends_with("_token"), text) {
+                named.insert(name, text.to_owned());
+            }
+        }
+    }
+    Ok(named)
+}
+
+/// A JSON file's content; `None` where there is no such file.
+pub(super) fn read_json(path: &Path) -> Result<Option<Value>, TextError> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| TextError::Invalid {
+                path: path.to_owned(),
+                reason: format!("not JSON: {error}"),
+            }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TextError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}

@@ -1,0 +1,173 @@
+//! A training job as its TOML file describes it: read strictly, every range checked with a reason.
+
+mod mo_odpo;
+mod parts;
+mod reward_model;
+mod supervised;
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use mo_odpo::{
+    ConditioningSection, Guards, MoOdpoJob, NormalizationSettings, ObjectiveSection, PromptData,
+    RolloutSettings, TermSettings,
+};
+pub use parts::{LoraSection, OptimizerSettings, PolicySettings, ScheduleKind, TrainWhat};
+pub use reward_model::{LengthPenalty, PairData, RewardModelJob, SplitHalf};
+pub use supervised::{StartFrom, SupervisedJob, TextData, TextSource, WarmUp};
+
+use super::TrainingError;
+
+/// What a job trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Next-token training on texts and dialogues.
+    Supervised,
+    /// A Bradley-Terry reward model on preference pairs.
+    RewardModel,
+    /// A steerable policy by multi-objective online DPO.
+    MoOdpo,
+}
+
+/// What every job says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSection {
+    /// What is trained.
+    pub kind: JobKind,
+    /// The model folder to start from.
+    pub model: PathBuf,
+    /// The job's own folder: states, metrics and the result. A job that finds its state there
+    /// goes on from it.
+    pub output: PathBuf,
+    /// Fixes every random choice of the job.
+    #[serde(default)]
+    pub seed: u64,
+    /// Optimiser steps to take.
+    pub steps: u64,
+    /// Steps between two saved states.
+    #[serde(default = "default_save_every")]
+    pub save_every: u64,
+}
+
+fn default_save_every() -> u64 {
+    50
+}
+
+impl JobSection {
+    fn check(&self) -> Result<(), TrainingError> {
+        at_least("job.steps", self.steps as usize, 1)?;
+        at_least("job.save_every", self.save_every as usize, 1)
+    }
+}
+
+/// A job file that was read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Job {
+    /// Next-token training.
+    Supervised(Box<SupervisedJob>),
+    /// A reward model.
+    RewardModel(Box<RewardModelJob>),
+    /// A steerable policy.
+    MoOdpo(Box<MoOdpoJob>),
+}
+
+#[derive(Deserialize)]
+struct Probe {
+    job: ProbeSection,
+}
+
+#[derive(Deserialize)]
+struct ProbeSection {
+    kind: JobKind,
+}
+
+impl Job {
+    /// Reads a job file.
+    pub fn load(path: &Path) -> Result<Self, TrainingError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| TrainingError::file(path, source))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a job from text; `path` is for messages only.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, TrainingError> {
+        let probe: Probe = parse(text, path)?;
+        match probe.job.kind {
+            JobKind::Supervised => {
+                let job: SupervisedJob = parse(text, path)?;
+                job.check()?;
+                Ok(Self::Supervised(Box::new(job)))
+            }
+            JobKind::RewardModel => {
+                let job: RewardModelJob = parse(text, path)?;
+                job.check()?;
+                Ok(Self::RewardModel(Box::new(job)))
+            }
+            JobKind::MoOdpo => {
+                let job: MoOdpoJob = parse(text, path)?;
+                job.check()?;
+                Ok(Self::MoOdpo(Box::new(job)))
+            }
+        }
+    }
+}
+
+/// Reads TOML strictly, with line and column in errors.
+pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, TrainingError> {
+    toml::from_str(text).map_err(|source| TrainingError::JobFile {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+/// Refuses a number outside `low..=high`.
+pub(crate) fn within(name: &str, value: f64, low: f64, high: f64) -> Result<(), TrainingError> {
+    if value.is_finite() && (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(TrainingError::setting(
+            name,
+            format!("{value}, expected {low} to {high}"),
+        ))
+    }
+}
+
+/// Refuses a number that is not above 0.
+pub(crate) fn above_zero(name: &str, value: f64) -> Result<(), TrainingError> {
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(TrainingError::setting(
+            name,
+            format!("{value}, expected a number above 0"),
+        ))
+    }
+}
+
+/// Refuses a count that is too small.
+pub(crate) fn at_least(name: &str, value: usize, low: usize) -> Result<(), TrainingError> {
+    if value >= low {
+        Ok(())
+    } else {
+        Err(TrainingError::setting(
+            name,
+            format!("{value}, expected at least {low}"),
+        ))
+    }
+}
+
+/// Refuses an empty list.
+pub(crate) fn not_empty<T>(name: &str, list: &[T]) -> Result<(), TrainingError> {
+    if list.is_empty() {
+        Err(TrainingError::setting(
+            name,
+            "an empty list, expected at least one entry",
+        ))
+    } else {
+        Ok(())
+    }
+}

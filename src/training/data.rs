@@ -1,0 +1,313 @@
+//! Reads data sets: JSON lines, plain or zstd-compressed, each row checked against its schema.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::types::{Message, Role};
+
+use super::TrainingError;
+
+/// A prompt to answer; the row as it was read rides along for rewards that check facts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptRow {
+    /// The row's own id, or its file and line.
+    pub id: String,
+    /// The conversation; its last turn is the user's.
+    pub prompt: Vec<Message>,
+    /// The whole row.
+    pub record: Value,
+}
+
+/// Two answers to one prompt, one of which a judge preferred.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairRow {
+    /// The row's own id, or its file and line.
+    pub id: String,
+    /// The conversation; its last turn is the user's.
+    pub prompt: Vec<Message>,
+    /// The preferred answer.
+    pub chosen: String,
+    /// The other one.
+    pub rejected: String,
+    /// By which objective it was preferred, where the row says so.
+    pub objective: Option<String>,
+}
+
+/// A row for supervised training.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextRow {
+    /// Plain text, every token trained on.
+    Text(String),
+    /// A dialogue, trained on the assistant's turns.
+    Dialogue(Vec<Message>),
+}
+
+#[derive(Deserialize)]
+struct RawPrompt {
+    id: Option<String>,
+    prompt: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+struct RawPair {
+    id: Option<String>,
+    prompt: Vec<Message>,
+    chosen: String,
+    rejected: String,
+    objective: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawText {
+    text: Option<String>,
+    messages: Option<Vec<Message>>,
+    prompt: Option<Vec<Message>>,
+    concise: Option<String>,
+    detailed: Option<String>,
+}
+
+/// Rows of the prompts schema: `{"id", "prompt": [messages]}`; other fields stay in `record`.
+pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, TrainingError> {
+    read_rows(path, |line, record| {
+        let raw: RawPrompt = decode(&record)?;
+        check_prompt(&raw.prompt)?;
+        Ok(vec![PromptRow {
+            id: name(raw.id, path, line),
+            prompt: raw.prompt,
+            record,
+        }])
+    })
+}
+
+/// Rows of the pairs schema: `{"id", "prompt", "chosen", "rejected", "objective"}`.
+pub fn read_pairs(path: &Path) -> Result<Vec<PairRow>, TrainingError> {
+    read_rows(path, |line, record| {
+        let raw: RawPair = decode(&record)?;
+        check_prompt(&raw.prompt)?;
+        if raw.chosen == raw.rejected {
+            return Err("chosen and rejected are the same text, expected two answers".into());
+        }
+        Ok(vec![PairRow {
+            id: name(raw.id, path, line),
+            prompt: raw.prompt,
+            chosen: raw.chosen,
+            rejected: raw.rejected,
+            objective: raw.objective,
+        }])
+    })
+}
+
+/// Rows for supervised training: `{"text"}`, `{"messages"}`, or `{"prompt", "concise",
+/// "detailed"}`, which gives one dialogue for each of the two answers.
+pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, TrainingError> {
+    read_rows(path, |_, record| {
+        let raw: RawText = decode(&record)?;
+        match raw {
+            RawText {
+                text: Some(text),
+                messages: None,
+                ..
+            } => Ok(vec![TextRow::Text(text)]),
+            RawText {
+                messages: Some(messages),
+                text: None,
+                ..
+            } => {
+                check_dialogue(&messages)?;
+                Ok(vec![TextRow::Dialogue(messages)])
+            }
+            RawText {
+                prompt: Some(prompt),
+                concise,
+                detailed,
+                ..
+            } if concise.is_some() || detailed.is_some() => {
+                check_prompt(&prompt)?;
+                let answers = concise.into_iter().chain(detailed);
+                Ok(answers.map(|answer| dialogue(&prompt, answer)).collect())
+            }
+            _ => {
+                Err("expected `text`, `messages`, or `prompt` with `concise` or `detailed`".into())
+            }
+        }
+    })
+}
+
+fn dialogue(prompt: &[Message], answer: String) -> TextRow {
+    let turns = prompt.iter().cloned().chain([Message::assistant(answer)]);
+    TextRow::Dialogue(turns.collect())
+}
+
+/// Reads every row, naming file and line in errors. A reader may give several items for a row.
+pub fn read_rows<T>(
+    path: &Path,
+    mut read: impl FnMut(usize, Value) -> Result<Vec<T>, String>,
+) -> Result<Vec<T>, TrainingError> {
+    let mut rows = Vec::new();
+    for (index, line) in open(path)?.lines().enumerate() {
+        let text = line.map_err(|source| TrainingError::file(path, source))?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let fail = |reason: String| TrainingError::Row {
+            path: path.to_owned(),
+            line: index + 1,
+            reason,
+        };
+        let record: Value =
+            serde_json::from_str(&text).map_err(|error| fail(format!("not JSON: {error}")))?;
+        rows.extend(read(index + 1, record).map_err(fail)?);
+    }
+    if rows.is_empty() {
+        return Err(TrainingError::Data(format!(
+            "{} holds no rows",
+            path.display()
+        )));
+    }
+    Ok(rows)
+}
+
+fn open(path: &Path) -> Result<Box<dyn BufRead>, TrainingError> {
+    let file = File::open(path).map_err(|source| TrainingError::file(path, source))?;
+    let reader: Box<dyn Read> = if path.extension().is_some_and(|e| e == "zst") {
+        let decoder = zstd::stream::read::Decoder::new(file);
+        Box::new(decoder.map_err(|source| TrainingError::file(path, source))?)
+    } else {
+        Box::new(file)
+    };
+    Ok(Box::new(BufReader::new(reader)))
+}
+
+fn decode<T: DeserializeOwned>(record: &Value) -> Result<T, String> {
+    T::deserialize(record).map_err(|error| error.to_string())
+}
+
+fn name(id: Option<String>, path: &Path, line: usize) -> String {
+    let file = || {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    id.unwrap_or_else(|| format!("{}:{line}", file()))
+}
+
+fn check_prompt(prompt: &[Message]) -> Result<(), String> {
+    match prompt.last() {
+        Some(turn) if turn.role == Role::User => Ok(()),
+        Some(turn) => Err(format!(
+            "the prompt's last turn is the {}'s, expected the user's",
+            turn.role.as_str()
+        )),
+        None => Err("the prompt is empty, expected at least one turn of the user".into()),
+    }
+}
+
+fn check_dialogue(messages: &[Message]) -> Result<(), String> {
+    if messages.iter().any(|turn| turn.role == Role::Assistant) {
+        Ok(())
+    } else {
+        Err("no turn of the assistant, so there is nothing to train on".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        let bytes = if name.ends_with("zst") {
+            zstd::encode_all(text.as_bytes(), 3).unwrap()
+        } else {
+            text.as_bytes().to_vec()
+        };
+        std::fs::write(&path, bytes).unwrap();
+        (folder, path)
+    }
+
+    const PROMPT: &str = r#""prompt":[{"role":"user","content":"Hi?"}]"#;
+
+    #[test]
+    fn plain_and_compressed_files_read_alike() {
+        let text = format!("{{\"id\":\"a\",{PROMPT},\"must_contain\":\"x\"}}\n\n{{{PROMPT}}}\n");
+        for name in ["p.jsonl", "p.jsonl.zst"] {
+            let (_folder, path) = file(name, &text);
+            let rows = read_prompts(&path).unwrap();
+            assert_eq!(rows.len(), 2);
+            assert_eq!(
+                (rows[0].id.as_str(), &rows[0].record["must_contain"]),
+                ("a", &"x".into())
+            );
+            assert_eq!(rows[1].id, format!("{name}:3"));
+        }
+    }
+
+    #[test]
+    fn a_bad_row_is_named_by_file_and_line() {
+        for (bad, expected) in [
+            ("{", "not JSON"),
+            ("{\"id\":\"a\"}", "missing field `prompt`"),
+            ("{\"prompt\":[]}", "the prompt is empty"),
+            (
+                "{\"prompt\":[{\"role\":\"assistant\",\"content\":\"x\"}]}",
+                "expected the user's",
+            ),
+        ] {
+            let (_folder, path) = file("p.jsonl", &format!("{{{PROMPT}}}\n{bad}\n"));
+            let message = read_prompts(&path).unwrap_err().to_string();
+            assert!(
+                message.contains("p.jsonl, line 2") && message.contains(expected),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn texts_are_plain_dialogues_or_two_answers() {
+        let rows = format!(
+            "{{\"text\":\"Once.\"}}\n\
+             {{\"messages\":[{{\"role\":\"user\",\"content\":\"a\"}},{{\"role\":\"assistant\",\"content\":\"b\"}}]}}\n\
+             {{{PROMPT},\"concise\":\"Yes.\",\"detailed\":\"Yes, it is.\"}}\n"
+        );
+        let (_folder, path) = file("t.jsonl", &rows);
+        let rows = read_texts(&path).unwrap();
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[0], TextRow::Text("Once.".into()));
+        let TextRow::Dialogue(last) = &rows[3] else {
+            panic!("expected a dialogue")
+        };
+        assert_eq!(last[1], Message::assistant("Yes, it is."));
+    }
+
+    #[test]
+    fn a_pair_of_equal_answers_is_refused() {
+        let (_folder, path) = file(
+            "p.jsonl",
+            &format!("{{{PROMPT},\"chosen\":\"x\",\"rejected\":\"x\"}}\n"),
+        );
+        assert!(
+            read_pairs(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("the same text")
+        );
+    }
+
+    #[test]
+    fn an_empty_file_is_refused() {
+        let (_folder, path) = file("p.jsonl", "\n");
+        assert!(
+            read_prompts(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("holds no rows")
+        );
+    }
+}

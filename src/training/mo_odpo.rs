@@ -1,0 +1,179 @@
+//! MO-ODPO: online DPO for several objectives at once (arXiv 2503.00295).
+//!
+//! Each step, for each prompt x: draw objective weights w and write them into the prompt, x' =
+//! w + x; draw two completions from the policy itself, y1, y2 ~ pi(. | x'); score them,
+//! s_i = sum_k w_k R_k(x, y_i), on the prompt *without* w; call the better one y+; and minimise
+//!
+//! ```text
+//! -log sigmoid( beta [ log pi(y+|x') / pi_ref(y+|x')  -  log pi(y-|x') / pi_ref(y-|x') ] )
+//! ```
+//!
+//! The reference is the policy as it started, with the same x'. What is around this page:
+//! `setup` loads the parts, `rollout` draws, `pairs` labels, `preference_step` differentiates.
+
+mod metrics;
+mod setup;
+
+use std::time::Instant;
+
+use super::TrainingError;
+use super::config::MoOdpoJob;
+use super::logps::Sequence;
+use super::observe::{Ending, StepReport, TrainObserver};
+use super::pairs::{Answer, PairCounts, Verdict, judge};
+use super::preference_step::{Contrast, Objective, PreferenceStep, TrainPair, preference_step};
+use super::rollout::{self, Rollout};
+use super::schedule::learning_rate;
+use super::seeds::stream;
+use metrics::Seen;
+use setup::Trainer;
+
+/// Runs a job to its end, from its newest saved state where there is one.
+pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, TrainingError> {
+    let mut trainer = Trainer::load(job, observer)?;
+    while trainer.step < job.job.steps {
+        let report = trainer.take_step(observer)?;
+        trainer.metrics.write(&report)?;
+        observer.step(&report);
+        let stop = observer.stop_requested() && trainer.step < job.job.steps;
+        if stop || trainer.step.is_multiple_of(job.job.save_every) {
+            trainer.save(observer)?;
+        }
+        if stop {
+            return Ok(Ending::Interrupted);
+        }
+    }
+    trainer.save(observer)?;
+    trainer.publish(observer)?;
+    Ok(Ending::Finished)
+}
+
+impl Trainer<'_> {
+    fn take_step(&mut self, observer: &mut dyn TrainObserver) -> Result<StepReport, TrainingError> {
+        let started = Instant::now();
+        let chosen = self.deal.next(self.job.rollout.prompts_per_step);
+        let rows: Vec<_> = chosen
+            .into_iter()
+            .map(|row| (row, &self.rows[row]))
+            .collect();
+
+        // w, x' and y1, y2
+        let source = self.policy.sampler()?;
+        let mut rollouts = self.sampler().roll(source, "rollout", self.step, &rows)?;
+        let sampled = Instant::now();
+
+        // R_k(x, y_i), then y+ and y-
+        rollout::reward(&self.suite, &self.rows, &mut rollouts)?;
+        let (mut pairs, counts) = self.label(&rollouts)?;
+        let rewarded = Instant::now();
+
+        // log pi_ref, the loss, and its gradient
+        let rate = learning_rate(&self.optimizer, self.step, self.job.job.steps);
+        let mut update = None;
+        if !pairs.is_empty() {
+            self.add_reference(&mut pairs)?;
+            let mut step = self.differentiate(&pairs)?;
+            let norm = step.gradients.clip(self.optimizer.max_grad_norm)?;
+            if self.guard.check(self.step + 1, step.loss, norm, observer)? {
+                self.adam.step(&step.gradients, rate)?;
+            }
+            update = Some((step, norm));
+        }
+        self.step += 1;
+
+        let mut report = StepReport::new(self.step, self.job.job.steps);
+        let seen = Seen {
+            job: self.job,
+            rollouts: &rollouts,
+            normalizers: &self.normalizers,
+        };
+        seen.record(&mut report);
+        metrics::record_pairs(&mut report, counts);
+        report.record("learning_rate", rate);
+        report.record("epoch", self.deal.epoch());
+        if let Some((step, norm)) = &update {
+            let kl = metrics::record_update(&mut report, &pairs, step, *norm);
+            self.check_kl(kl)?;
+        }
+        metrics::record_times(&mut report, &rollouts, [started, sampled, rewarded]);
+        Ok(report)
+    }
+
+    /// Which answer of each rollout is the better one under its own weights.
+    fn label(&self, rollouts: &[Rollout]) -> Result<(Vec<TrainPair>, PairCounts), TrainingError> {
+        let mut counts = PairCounts::default();
+        let mut pairs = Vec::with_capacity(rollouts.len());
+        for (place, rollout) in rollouts.iter().enumerate() {
+            let rewards = [0, 1].map(|i| self.normalize(&rollout.rewards[i]));
+            let answers = [0, 1].map(|i| Answer {
+                rewards: &rewards[i],
+                finished: rollout.answers[i].finished,
+            });
+            let same = rollout.answers[0].tokens == rollout.answers[1].tokens;
+            counts.duplicates += usize::from(same);
+            match judge(&self.job.pairs, rollout.weights.as_slice(), answers) {
+                Verdict::Preferred { chosen, target } if !same => {
+                    counts.kept += 1;
+                    let completion = |i: usize| rollout.answers[i].tokens.clone();
+                    pairs.push(TrainPair {
+                        prompt: rollout.prompt.clone(),
+                        completions: [completion(chosen), completion(1 - chosen)],
+                        target,
+                        reference: [0.0; 2],
+                        contrast: self.contrast(rollout, place)?,
+                    });
+                }
+                _ => counts.ties += 1,
+            }
+        }
+        Ok((pairs, counts))
+    }
+
+    /// The same prompt under weights drawn anew, where the MI-EPO term asks for it.
+    fn contrast(&self, rollout: &Rollout, place: usize) -> Result<Option<Contrast>, TrainingError> {
+        if !self.job.terms.mi_term || !rollout.conditioned {
+            return Ok(None);
+        }
+        let mut rng = stream(self.job.job.seed, "contrast", &[self.step, place as u64]);
+        let sampler = self.sampler();
+        let other = sampler.draw_weights(&mut rng);
+        let prompt = &self.rows[rollout.row].prompt;
+        let prompt = sampler.conditioner.encode(prompt, Some(&other))?;
+        Ok(Some(Contrast {
+            prompt,
+            reference: [0.0; 2],
+        }))
+    }
+
+    /// log pi_ref of every completion, under the same conditioned prompt as the policy's.
+    fn add_reference(&self, pairs: &mut [TrainPair]) -> Result<(), TrainingError> {
+        let mut sequences: Vec<Sequence<'_>> = Vec::with_capacity(pairs.len() * 2);
+        for pair in pairs.iter() {
+            sequences.extend(pair.sequences());
+            if let Some(contrast) = &pair.contrast {
+                sequences.extend(pair.under(&contrast.prompt));
+            }
+        }
+        let budget = self.job.rollout.micro_batch_tokens;
+        let logps = self.policy.reference().constant_logps(&sequences, budget)?;
+        let mut logps = logps.as_chunks::<2>().0.iter();
+        for pair in pairs {
+            let mut next = || logps.next().copied().unwrap_or([f32::NAN; 2]);
+            pair.reference = next();
+            if let Some(contrast) = &mut pair.contrast {
+                contrast.reference = next();
+            }
+        }
+        Ok(())
+    }
+
+    fn differentiate(&self, pairs: &[TrainPair]) -> Result<PreferenceStep, TrainingError> {
+        let objective = Objective {
+            loss: &self.job.loss,
+            terms: &self.job.terms,
+            micro_batch_tokens: self.job.rollout.micro_batch_tokens,
+        };
+        let policy = self.policy.trainable();
+        preference_step(policy.live(), policy.vars(), pairs, objective)
+    }
+}

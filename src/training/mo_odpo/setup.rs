@@ -1,0 +1,353 @@
+//! Everything around an MO-ODPO step: loading, statistics, guards, saving, the finished policy.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::TrainingError;
+use super::super::config::{MoOdpoJob, OptimizerSettings};
+use super::super::data::{PromptRow, read_prompts};
+use super::super::fingerprint::base_hash;
+use super::super::guard::UpdateGuard;
+use super::super::observe::{MetricsFile, TrainObserver};
+use super::super::optim::AdamW;
+use super::super::policy::Policy;
+use super::super::preference_step::TrainPair;
+use super::super::rollout::{Conditioner, Sampler, reward};
+use super::super::seeds::{Deal, derive};
+use super::super::state;
+use crate::rewards::{Normalizer, RewardSuite, build};
+use crate::steering::{BaseRef, NormalizerStats, ObjectiveSet, SteeringManifest};
+use crate::text::PromptEncoder;
+use crate::types::TokenId;
+
+/// A job in progress.
+pub(super) struct Trainer<'a> {
+    pub(super) job: &'a MoOdpoJob,
+    pub(super) optimizer: OptimizerSettings,
+    pub(super) rows: Vec<PromptRow>,
+    pub(super) suite: RewardSuite,
+    pub(super) normalizers: Vec<Normalizer>,
+    pub(super) policy: Policy,
+    pub(super) adam: AdamW,
+    pub(super) deal: Deal,
+    pub(super) step: u64,
+    pub(super) metrics: MetricsFile,
+    objectives: ObjectiveSet,
+    encoder: PromptEncoder,
+    stop_ids: Vec<TokenId>,
+    base_hash: String,
+    pub(super) guard: UpdateGuard,
+}
+
+/// What a saved state holds beside the tensors.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    job: MoOdpoJob,
+    base_hash: String,
+    prompts_dealt: u64,
+    updates: u64,
+    failures: u32,
+    normalizers: Vec<Normalizer>,
+    metrics_bytes: u64,
+}
+
+impl<'a> Trainer<'a> {
+    pub(super) fn load(
+        job: &'a MoOdpoJob,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Self, TrainingError> {
+        let output = &job.job.output;
+        std::fs::create_dir_all(output).map_err(|source| TrainingError::file(output, source))?;
+        let encoder = PromptEncoder::load(&job.job.model)?;
+        let seed = derive(job.job.seed, "adapter", &[]);
+        let policy = Policy::load(&job.job.model, &job.policy, seed)?;
+        let rewards = job.objectives.iter().map(|section| build(&section.reward));
+        let suite = RewardSuite::new(rewards.collect::<Result<_, _>>()?)?;
+        let optimizer = job.optimizer();
+        let stop_ids = stop_ids(&policy, &encoder)?;
+        let found = state::load_newest::<Saved>(output)?;
+        let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
+        let mut trainer = Self {
+            adam: AdamW::new(policy.trainable().vars().to_vec(), optimizer.clone()),
+            optimizer,
+            rows: Vec::new(),
+            suite,
+            normalizers: Vec::new(),
+            policy,
+            deal: Deal::resume(job.job.seed, 1, 0),
+            step: 0,
+            metrics: MetricsFile::open(output, metrics_bytes)?,
+            objectives: job.objective_set()?,
+            encoder,
+            stop_ids,
+            base_hash: base_hash(&job.job.model)?,
+            guard: UpdateGuard::new(job.guards.max_failures, 0),
+            job,
+        };
+        trainer.read_rows(observer)?;
+        trainer.self_check()?;
+        match found {
+            Some(found) => trainer.resume(found, observer)?,
+            None => trainer.normalizers = trainer.fit_normalizers(observer)?,
+        }
+        Ok(trainer)
+    }
+
+    /// Prompts that fit, conditioning and answer included.
+    fn read_rows(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
+        let context = self.policy.trainable().config().max_positions;
+        let room = context.saturating_sub(self.job.rollout.max_tokens);
+        let longest = self.job.data.max_prompt_tokens.min(room);
+        let (mut kept, mut left_out) = (Vec::new(), 0);
+        for path in &self.job.data.prompts {
+            for row in read_prompts(path)? {
+                let conditioner = self.sampler().conditioner;
+                let equal = self.objectives.equal();
+                let tokens = conditioner.encode(&row.prompt, Some(&equal))?.len();
+                if tokens <= longest {
+                    kept.push(row);
+                } else {
+                    left_out += 1;
+                }
+            }
+        }
+        let count = kept.len();
+        observer.log(&format!(
+            "{count} prompts; {left_out} longer than {longest} tokens left out"
+        ));
+        if kept.is_empty() {
+            return Err(TrainingError::Data(format!(
+                "no prompt has at most {longest} tokens"
+            )));
+        }
+        self.deal = Deal::resume(self.job.job.seed, kept.len(), 0);
+        self.rows = kept;
+        Ok(())
+    }
+
+    /// How prompts are written and completions drawn.
+    pub(super) fn sampler(&self) -> Sampler<'_> {
+        Sampler {
+            conditioner: Conditioner {
+                objectives: &self.objectives,
+                template: &self.job.conditioning,
+                encoder: &self.encoder,
+            },
+            settings: &self.job.rollout,
+            stop_ids: &self.stop_ids,
+            seed: self.job.job.seed,
+        }
+    }
+
+    /// A gradient must reach every trainable tensor, or training would leave it as it is.
+    fn self_check(&self) -> Result<(), TrainingError> {
+        let prompt = self
+            .sampler()
+            .conditioner
+            .encode(&self.rows[0].prompt, None)?;
+        let end = self.stop_ids.first().copied().unwrap_or(0);
+        let long: Vec<TokenId> = prompt.iter().rev().take(8).copied().chain([end]).collect();
+        let mut pairs = [TrainPair {
+            prompt,
+            completions: [long, vec![end]],
+            target: 1.0,
+            reference: [0.0; 2],
+            contrast: None,
+        }];
+        self.add_reference(&mut pairs)?;
+        self.differentiate(&pairs)?
+            .gradients
+            .self_check(self.policy.trainable().vars())
+    }
+
+    fn resume(
+        &mut self,
+        found: state::Saved<Saved>,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), TrainingError> {
+        let fail = |reason: String| TrainingError::State {
+            path: found.folder.clone(),
+            reason,
+        };
+        if !same_job(&found.meta.job, self.job) {
+            return Err(fail(
+                "was saved by another job file; use another output folder, or remove this one to \
+                 start anew"
+                    .into(),
+            ));
+        }
+        if found.meta.base_hash != self.base_hash {
+            return Err(fail(format!(
+                "{} has changed since",
+                self.job.job.model.display()
+            )));
+        }
+        self.adam
+            .restore(found.meta.updates, found.tensors)
+            .map_err(fail)?;
+        self.deal = Deal::resume(self.job.job.seed, self.rows.len(), found.meta.prompts_dealt);
+        self.normalizers = found.meta.normalizers;
+        self.guard = UpdateGuard::new(self.job.guards.max_failures, found.meta.failures);
+        self.step = found.step;
+        observer.log(&format!("going on after step {}", self.step));
+        Ok(())
+    }
+
+    /// Mean and deviation of each reward over answers of the policy as it starts, under weights
+    /// drawn as in training; frozen from here on.
+    fn fit_normalizers(
+        &self,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Vec<Normalizer>, TrainingError> {
+        if let Some(fixed) = &self.job.normalization.fixed {
+            return Ok(fixed.clone());
+        }
+        let prompts = self.job.normalization.samples.div_ceil(2);
+        observer.log(&format!(
+            "fitting reward statistics on {} answers",
+            prompts * 2
+        ));
+        let mut deal = Deal::resume(
+            derive(self.job.job.seed, "statistics", &[]),
+            self.rows.len(),
+            0,
+        );
+        let rows: Vec<_> = deal
+            .next(prompts)
+            .into_iter()
+            .map(|i| (i, &self.rows[i]))
+            .collect();
+        let source = self.policy.reference_sampler();
+        let mut rollouts = self.sampler().roll(source, "statistics", 0, &rows)?;
+        reward(&self.suite, &self.rows, &mut rollouts)?;
+        (0..self.objectives.len())
+            .map(|k| {
+                let raw = rollouts
+                    .iter()
+                    .flat_map(|r| &r.rewards)
+                    .map(|rewards| rewards[k]);
+                let fitted = Normalizer::fit(&raw.collect::<Vec<_>>())?;
+                let name = &self.job.objectives[k].name;
+                observer.log(&format!(
+                    "{name}: mean {:.4}, std {:.4}",
+                    fitted.mean, fitted.std
+                ));
+                Ok(fitted)
+            })
+            .collect()
+    }
+
+    /// Normalised rewards of one answer.
+    pub(super) fn normalize(&self, raw: &[f32]) -> Vec<f32> {
+        raw.iter()
+            .zip(&self.normalizers)
+            .map(|(reward, n)| n.apply(*reward))
+            .collect()
+    }
+
+    /// Ends the job where the policy has gone too far.
+    pub(super) fn check_kl(&self, kl: f32) -> Result<(), TrainingError> {
+        match self.job.guards.kl_cap {
+            Some(cap) if kl > cap => Err(TrainingError::KlCap {
+                step: self.step,
+                kl,
+                cap,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Saves the state after the current step.
+    pub(super) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
+        let meta = Saved {
+            job: self.job.clone(),
+            base_hash: self.base_hash.clone(),
+            prompts_dealt: self.deal.dealt(),
+            updates: self.adam.updates(),
+            failures: self.guard.failures(),
+            normalizers: self.normalizers.clone(),
+            metrics_bytes: self.metrics.sync()?,
+        };
+        let tensors = self.adam.tensors()?;
+        let folder = state::save(&self.job.job.output, self.step, &tensors, &meta)?;
+        observer.saved(self.step, &folder);
+        Ok(())
+    }
+
+    /// Writes the finished policy with its manifest to `policy/` in the job's folder.
+    pub(super) fn publish(&self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
+        let folder = self.job.job.output.join("policy");
+        self.policy.trainable().save(&self.job.job.model, &folder)?;
+        let manifest = self.manifest()?;
+        manifest.save(&folder).map_err(|error| TrainingError::Steering(Box::new(error)))?;
+        observer.log(&format!("wrote {}", folder.display()));
+        Ok(())
+    }
+
+    fn manifest(&self) -> Result<SteeringManifest, TrainingError> {
+        let name = |path: &PathBuf| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let stats = |n: &Normalizer| NormalizerStats {
+            mean: n.mean,
+            std: n.std,
+            clip: n.clip,
+        };
+        let rewards: serde_json::Map<String, serde_json::Value> = self
+            .job
+            .objectives
+            .iter()
+            .map(|section| (section.name.clone(), serde_json::json!(section.reward)))
+            .collect();
+        let training = serde_json::json!({
+            "method": "mo_odpo",
+            "steps": self.step,
+            "seed": self.job.job.seed,
+            "rewards": rewards,
+            "rollout": self.job.rollout,
+            "pairs": self.job.pairs,
+            "loss": self.job.loss,
+            "terms": self.job.terms,
+            "optimizer": self.optimizer,
+        });
+        Ok(SteeringManifest {
+            format_version: 1,
+            name: name(&self.job.job.output),
+            objectives: self.objectives.clone(),
+            conditioning: self.job.conditioning.clone(),
+            normalizers: self.normalizers.iter().map(stats).collect(),
+            base: Some(BaseRef {
+                name: name(&self.job.job.model),
+                hash: self.base_hash.clone(),
+            }),
+            training,
+            evaluation: serde_json::Value::Null,
+        })
+    }
+}
+
+/// Tokens that end an answer: what the model and its tokenizer declare.
+fn stop_ids(policy: &Policy, encoder: &PromptEncoder) -> Result<Vec<TokenId>, TrainingError> {
+    let mut ids = policy.trainable().config().eos_token_ids.clone();
+    ids.extend(encoder.tokenizer().eos_ids());
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        let reason = "the model declares no end-of-sequence token, so no answer could ever end";
+        return Err(TrainingError::setting("job.model", reason));
+    }
+    Ok(ids)
+}
+
+/// Whether two job files describe the same run: where it is saved, and how often, may differ.
+fn same_job(saved: &MoOdpoJob, now: &MoOdpoJob) -> bool {
+    let mut saved = saved.clone();
+    saved.job.output.clone_from(&now.job.output);
+    saved.job.save_every = now.job.save_every;
+    saved == *now
+}

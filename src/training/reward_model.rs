@@ -1,0 +1,159 @@
+//! Reward models: a decoder with a score head, trained on which of two answers was preferred.
+//!
+//! The score of an answer is one linear function of the hidden state at the conversation's last
+//! token; the loss is Bradley-Terry's, -log sigmoid(score(chosen) - score(rejected)).
+
+mod checkpoint;
+mod setup;
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::TrainingError;
+use super::config::RewardModelJob;
+use super::gradients::Gradients;
+use super::logps::pack;
+use super::loss::log_sigmoid;
+use super::observe::{Ending, StepReport, TrainObserver};
+use super::schedule::learning_rate;
+use crate::eval::stats::{Estimate, wilson};
+use crate::types::TokenId;
+use setup::Trainer;
+
+/// Two conversations as token ids: the prompt with each answer, end tokens included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenPair {
+    /// With the preferred answer, then with the other.
+    pub conversations: [Vec<TokenId>; 2],
+}
+
+impl TokenPair {
+    fn tokens(&self) -> usize {
+        self.conversations.iter().map(Vec::len).sum()
+    }
+}
+
+/// How often a reward model agrees with pairs it has not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Pairs asked about.
+    pub pairs: usize,
+    /// Share where the preferred answer scores higher, with Wilson's 95 % interval.
+    pub accuracy: Estimate,
+    /// The same share for "the longer answer is better": what a model must beat.
+    pub longer_wins: Estimate,
+    /// Mean of score(chosen) - score(rejected).
+    pub mean_margin: f64,
+}
+
+/// Runs a job to its end, from its newest saved state where there is one. The finished model is
+/// in `model/` of the job's folder, its agreement with the test pairs in `agreement.json`.
+pub fn run(
+    job: &RewardModelJob,
+    observer: &mut dyn TrainObserver,
+) -> Result<Ending, TrainingError> {
+    let mut trainer = Trainer::load(job, observer)?;
+    while trainer.step < job.job.steps {
+        let report = trainer.take_step(observer)?;
+        trainer.metrics.write(&report)?;
+        observer.step(&report);
+        let stop = observer.stop_requested() && trainer.step < job.job.steps;
+        if stop || trainer.step.is_multiple_of(job.job.save_every) {
+            trainer.save(observer)?;
+        }
+        if stop {
+            return Ok(Ending::Interrupted);
+        }
+    }
+    trainer.save(observer)?;
+    let agreement = trainer.agreement(&trainer.test)?;
+    trainer.publish(&agreement, observer)?;
+    Ok(Ending::Finished)
+}
+
+impl Trainer<'_> {
+    fn take_step(&mut self, observer: &mut dyn TrainObserver) -> Result<StepReport, TrainingError> {
+        let started = Instant::now();
+        let chosen = self.deal.next(self.job.pairs_per_step);
+        let pairs: Vec<&TokenPair> = chosen.into_iter().map(|i| &self.train[i]).collect();
+        let mut outcome = self.differentiate(&pairs)?;
+        let norm = outcome.gradients.clip(self.optimizer.max_grad_norm)?;
+        let rate = learning_rate(&self.optimizer, self.step, self.job.job.steps);
+        let tokens: usize = pairs.iter().map(|pair| pair.tokens()).sum();
+        if self.guard.check(self.step + 1, outcome.loss, norm, observer)? {
+            self.adam.step(&outcome.gradients, rate)?;
+        }
+        self.step += 1;
+
+        let mut report = StepReport::new(self.step, self.job.job.steps);
+        report.record("loss", outcome.loss);
+        let right = outcome.margins.iter().filter(|margin| **margin > 0.0).count();
+        report.record("accuracy", right as f64 / outcome.margins.len() as f64);
+        let total: f64 = outcome.margins.iter().map(|margin| f64::from(*margin)).sum();
+        report.record("margin", total / outcome.margins.len() as f64);
+        report.record("grad_norm", norm);
+        report.record("learning_rate", rate);
+        report.record("epoch", self.deal.epoch());
+        let seconds = started.elapsed().as_secs_f64();
+        report.time("step_seconds", seconds);
+        report.time("tokens_per_second", tokens as f64 / seconds.max(1e-9));
+        Ok(report)
+    }
+
+    /// Loss and gradient of the mean over `pairs`.
+    fn differentiate(&self, pairs: &[&TokenPair]) -> Result<Outcome, TrainingError> {
+        let vars = self.adam.vars();
+        let mut outcome = Outcome {
+            gradients: Gradients::new(vars.len()),
+            loss: 0.0,
+            margins: Vec::with_capacity(pairs.len()),
+        };
+        let sizes: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
+        for range in pack(&sizes, self.job.micro_batch_tokens) {
+            let margins = self.margins(&pairs[range])?;
+            let loss = (log_sigmoid(&margins)?.neg()?.sum_all()? / pairs.len() as f64)?;
+            outcome.loss += f64::from(loss.to_scalar::<f32>()?);
+            outcome.gradients.add(vars, &loss.backward()?)?;
+            outcome.margins.extend(margins.to_vec1::<f32>()?);
+        }
+        Ok(outcome)
+    }
+
+    /// score(chosen) - score(rejected) of each pair, differentiable.
+    fn margins(&self, pairs: &[&TokenPair]) -> Result<Tensor, TrainingError> {
+        let conversations: Vec<&[TokenId]> = [0, 1]
+            .into_iter()
+            .flat_map(|i| pairs.iter().map(move |pair| pair.conversations[i].as_slice()))
+            .collect();
+        let scores = self.model.scores(&conversations)?;
+        let count = pairs.len();
+        Ok((scores.narrow(0, 0, count)? - scores.narrow(0, count, count)?)?)
+    }
+
+    fn agreement(&self, pairs: &[TokenPair]) -> Result<Agreement, TrainingError> {
+        let sizes: Vec<usize> = pairs.iter().map(TokenPair::tokens).collect();
+        let mut margins = Vec::with_capacity(pairs.len());
+        for range in pack(&sizes, self.job.micro_batch_tokens) {
+            let batch: Vec<&TokenPair> = pairs[range].iter().collect();
+            margins.extend(self.margins(&batch)?.detach().to_vec1::<f32>()?);
+        }
+        let right = margins.iter().filter(|margin| **margin > 0.0).count();
+        let longer = pairs.iter().filter(|p| p.conversations[0].len() > p.conversations[1].len());
+        let total: f64 = margins.iter().map(|margin| f64::from(*margin)).sum();
+        Ok(Agreement {
+            pairs: pairs.len(),
+            accuracy: wilson(right, pairs.len()),
+            longer_wins: wilson(longer.count(), pairs.len()),
+            mean_margin: total / pairs.len().max(1) as f64,
+        })
+    }
+}
+
+/// A step's gradient and margins.
+struct Outcome {
+    gradients: Gradients,
+    loss: f64,
+    margins: Vec<f32>,
+}

@@ -1,0 +1,237 @@
+//! Everything around a reward model's step: loading, splitting, saving.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::TrainingError;
+use super::super::config::{OptimizerSettings, PairData, RewardModelJob, SplitHalf};
+use super::super::data::{PairRow, read_pairs};
+use super::super::fingerprint::base_hash;
+use super::super::guard::UpdateGuard;
+use super::super::observe::{MetricsFile, TrainObserver};
+use super::super::optim::AdamW;
+use super::super::seeds::{Deal, derive};
+use super::super::state::{self, write_synced};
+use super::checkpoint::ScoringModel;
+use super::{Agreement, TokenPair};
+use crate::text::PromptEncoder;
+use crate::types::{Message, TokenId};
+
+/// Bad steps in a row after which a job gives up.
+const MAX_FAILURES: u32 = 3;
+
+/// A job in progress.
+pub(super) struct Trainer<'a> {
+    pub(super) job: &'a RewardModelJob,
+    pub(super) optimizer: OptimizerSettings,
+    pub(super) train: Vec<TokenPair>,
+    pub(super) test: Vec<TokenPair>,
+    pub(super) model: ScoringModel,
+    pub(super) adam: AdamW,
+    pub(super) deal: Deal,
+    pub(super) guard: UpdateGuard,
+    pub(super) step: u64,
+    pub(super) metrics: MetricsFile,
+    base_hash: String,
+}
+
+/// What a saved state holds beside the tensors.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    job: RewardModelJob,
+    base_hash: String,
+    pairs_dealt: u64,
+    updates: u64,
+    failures: u32,
+    metrics_bytes: u64,
+}
+
+impl<'a> Trainer<'a> {
+    pub(super) fn load(
+        job: &'a RewardModelJob,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Self, TrainingError> {
+        let output = &job.job.output;
+        std::fs::create_dir_all(output).map_err(|source| TrainingError::file(output, source))?;
+        let encoder = PromptEncoder::load(&job.job.model)?;
+        let seed = derive(job.job.seed, "reward model", &[]);
+        let model = ScoringModel::load(&job.job.model, &job.policy, seed)?;
+        let limit = job.data.max_tokens.min(model.max_positions());
+        let train = read(&job.data.train, &job.data, job.data.half, &encoder, limit)?;
+        let test = read(&job.data.test, &job.data, SplitHalf::All, &encoder, limit)?;
+        observer.log(&format!("{} pairs to train on, {} to test on", train.len(), test.len()));
+        let optimizer = job.optimizer();
+        let found = state::load_newest::<Saved>(output)?;
+        let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
+        let mut trainer = Self {
+            adam: AdamW::new(model.vars().to_vec(), optimizer.clone()),
+            optimizer,
+            deal: Deal::resume(job.job.seed, train.len(), 0),
+            train,
+            test,
+            model,
+            guard: UpdateGuard::new(MAX_FAILURES, 0),
+            step: 0,
+            metrics: MetricsFile::open(output, metrics_bytes)?,
+            base_hash: base_hash(&job.job.model)?,
+            job,
+        };
+        let probe = trainer.differentiate(&[&trainer.train[0]])?;
+        probe.gradients.self_check(trainer.adam.vars())?;
+        if let Some(found) = found {
+            trainer.resume(found)?;
+            observer.log(&format!("going on after step {}", trainer.step));
+        }
+        Ok(trainer)
+    }
+
+    fn resume(&mut self, found: state::Saved<Saved>) -> Result<(), TrainingError> {
+        let fail = |reason: &str| TrainingError::State {
+            path: found.folder.clone(),
+            reason: reason.to_owned(),
+        };
+        if !same_job(&found.meta.job, self.job) {
+            return Err(fail(
+                "was saved by another job file; use another output folder, or remove this one to \
+                 start anew",
+            ));
+        }
+        if found.meta.base_hash != self.base_hash {
+            return Err(fail("was saved over another model; job.model has changed since"));
+        }
+        self.adam.restore(found.meta.updates, found.tensors).map_err(|reason| fail(&reason))?;
+        self.deal = Deal::resume(self.job.job.seed, self.train.len(), found.meta.pairs_dealt);
+        self.guard = UpdateGuard::new(MAX_FAILURES, found.meta.failures);
+        self.step = found.step;
+        Ok(())
+    }
+
+    /// Saves the state after the current step.
+    pub(super) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
+        let meta = Saved {
+            job: self.job.clone(),
+            base_hash: self.base_hash.clone(),
+            pairs_dealt: self.deal.dealt(),
+            updates: self.adam.updates(),
+            failures: self.guard.failures(),
+            metrics_bytes: self.metrics.sync()?,
+        };
+        let tensors = self.adam.tensors()?;
+        let folder = state::save(&self.job.job.output, self.step, &tensors, &meta)?;
+        observer.saved(self.step, &folder);
+        Ok(())
+    }
+
+    /// Writes the finished model and what is known of it.
+    pub(super) fn publish(
+        &self,
+        agreement: &Agreement,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), TrainingError> {
+        let output = &self.job.job.output;
+        let folder = output.join("model");
+        self.model.save(&self.job.job.model, &folder)?;
+        let path = output.join("agreement.json");
+        let text = serde_json::to_string_pretty(agreement)
+            .map_err(|error| TrainingError::Data(error.to_string()))?;
+        write_synced(&path, text.as_bytes())?;
+        let accuracy = agreement.accuracy;
+        observer.log(&format!(
+            "accuracy {:.3} ({:.3} to {:.3}) on {} test pairs; longer-wins {:.3}; wrote {}",
+            accuracy.value,
+            accuracy.low,
+            accuracy.high,
+            agreement.pairs,
+            agreement.longer_wins.value,
+            folder.display()
+        ));
+        Ok(())
+    }
+}
+
+/// Pairs of the job's objective and half, as token ids. A conversation longer than `limit` loses
+/// its start: the answer and what it answers stand at the end.
+fn read(
+    paths: &[std::path::PathBuf],
+    data: &PairData,
+    half: SplitHalf,
+    encoder: &PromptEncoder,
+    limit: usize,
+) -> Result<Vec<TokenPair>, TrainingError> {
+    let mut pairs = Vec::new();
+    for path in paths {
+        for row in read_pairs(path)? {
+            let wanted = data.objective.is_none() || row.objective == data.objective;
+            if wanted && in_half(&row, half) {
+                let encode = |answer: &str| encode(encoder, &row.prompt, answer, limit);
+                let conversations = [encode(&row.chosen)?, encode(&row.rejected)?];
+                pairs.push(TokenPair { conversations });
+            }
+        }
+    }
+    if pairs.is_empty() {
+        let objective = data.objective.as_deref().unwrap_or("any objective");
+        return Err(TrainingError::Data(format!("no pair of {objective} in the files")));
+    }
+    Ok(pairs)
+}
+
+fn encode(
+    encoder: &PromptEncoder,
+    prompt: &[Message],
+    answer: &str,
+    limit: usize,
+) -> Result<Vec<TokenId>, TrainingError> {
+    let turns: Vec<Message> =
+        prompt.iter().cloned().chain([Message::assistant(answer)]).collect();
+    let (mut tokens, _) = encoder.encode_dialogue(&turns, None)?;
+    let over = tokens.len().saturating_sub(limit);
+    tokens.drain(..over);
+    Ok(tokens)
+}
+
+/// Halves by the hash of the prompt, so that all pairs of a prompt are on one side.
+fn in_half(row: &PairRow, half: SplitHalf) -> bool {
+    let mut hasher = blake3::Hasher::new();
+    for turn in &row.prompt {
+        hasher.update(turn.role.as_str().as_bytes());
+        hasher.update(&[0]);
+        hasher.update(turn.content.as_bytes());
+        hasher.update(&[0]);
+    }
+    let even = hasher.finalize().as_bytes()[0] & 1 == 0;
+    match half {
+        SplitHalf::All => true,
+        SplitHalf::A => even,
+        SplitHalf::B => !even,
+    }
+}
+
+/// Whether two job files describe the same run: where it is saved, and how often, may differ.
+fn same_job(saved: &RewardModelJob, now: &RewardModelJob) -> bool {
+    let mut saved = saved.clone();
+    saved.job.output.clone_from(&now.job.output);
+    saved.job.save_every = now.job.save_every;
+    saved == *now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prompt_is_in_one_half_and_both_halves_are_used() {
+        let row = |text: String| PairRow {
+            id: String::new(),
+            prompt: vec![Message::user(text)],
+            chosen: "a".into(),
+            rejected: "b".into(),
+            objective: None,
+        };
+        let rows: Vec<PairRow> = (0..200).map(|i| row(format!("prompt {i}"))).collect();
+        let a = rows.iter().filter(|row| in_half(row, SplitHalf::A)).count();
+        let b = rows.iter().filter(|row| in_half(row, SplitHalf::B)).count();
+        assert_eq!(a + b, 200);
+        assert!((70..130).contains(&a), "{a}");
+    }
+}

@@ -1,0 +1,251 @@
+//! Three DPO steps on every decoder fixture: log-probabilities, losses, gradients, parameters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use serde_json::Value;
+use steersman::model::{Decoder, LoraAdapter};
+use steersman::training::config::{OptimizerSettings, TermSettings};
+use steersman::training::logps::Side;
+use steersman::training::loss::LossSettings;
+use steersman::training::optim::AdamW;
+use steersman::training::preference_step::{Objective, TrainPair, preference_step};
+
+use crate::fixtures::{assert_close, fixture};
+
+struct Golden {
+    tensors: HashMap<String, Tensor>,
+    facts: Value,
+}
+
+impl Golden {
+    fn load(name: &str) -> Self {
+        let folder = fixture(name);
+        let path = folder.join("dpo_step.safetensors");
+        let facts = std::fs::read(folder.join("dpo_step.json")).unwrap();
+        Self {
+            tensors: candle_core::safetensors::load(path, &Device::Cpu).unwrap(),
+            facts: serde_json::from_slice(&facts).unwrap(),
+        }
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.tensors[name].flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn rows(&self, name: &str) -> Vec<Vec<i64>> {
+        self.tensors[name].to_vec2().unwrap()
+    }
+
+    /// Parameters within 1e-5, and what float noise adds: AdamW's first updates are nearly g / |g|,
+    /// so that an element whose gradient PyTorch itself knows to a tenth only (its f32 against its
+    /// f64) may be off by a tenth of the updates' length.
+    fn compare_parameters(&self, label: &str, steps: usize, tensor: &str, actual: &[f32]) {
+        let noise = self.facts["f32_vs_f64"]["grad_max_abs"].as_f64().unwrap() as f32;
+        let rate = self.facts["hyper"]["lr"].as_f64().unwrap() as f32;
+        let gradient = self.floats(&format!("grad.{tensor}"));
+        let expected = self.floats(&format!("after_step_{steps}.{tensor}"));
+        let mut beyond = 0;
+        for (index, (a, e)) in actual.iter().zip(&expected).enumerate() {
+            let uncertain = (noise / gradient[index].abs()).min(2.0);
+            let bound = 1e-5 + rate * steps as f32 * uncertain;
+            beyond += usize::from((a - e).abs() > bound);
+            assert!(
+                (a - e).abs() <= bound + 1e-4,
+                "{label} {tensor}[{index}]: {a} is not {e}"
+            );
+        }
+        // An element whose first update was chance feeds back on its neighbours' next gradients.
+        let allowed = if steps == 1 { 0 } else { expected.len() / 100 };
+        assert!(
+            beyond <= allowed,
+            "{label} {tensor}: {beyond} elements differ by more than 1e-5"
+        );
+    }
+
+    /// Rows are chosen 0 .. n, then rejected 0 .. n.
+    fn pairs(&self) -> Vec<TrainPair> {
+        let (ids, real, completion) = (
+            self.rows("input_ids"),
+            self.rows("attention_mask"),
+            self.rows("completion_mask"),
+        );
+        let pick = |row: usize, wanted: i64| -> Vec<u32> {
+            let tokens = ids[row].iter().zip(&real[row]).zip(&completion[row]);
+            tokens
+                .filter(|((_, r), c)| **r == 1 && **c == wanted)
+                .map(|((id, _), _)| *id as u32)
+                .collect()
+        };
+        let count = ids.len() / 2;
+        let reference = self.floats("ref_logps");
+        (0..count)
+            .map(|i| {
+                assert_eq!(
+                    pick(i, 0),
+                    pick(i + count, 0),
+                    "both rows have the same prompt"
+                );
+                TrainPair {
+                    prompt: pick(i, 0),
+                    completions: [pick(i, 1), pick(i + count, 1)],
+                    target: 1.0,
+                    reference: [reference[i], reference[i + count]],
+                    contrast: None,
+                }
+            })
+            .collect()
+    }
+}
+
+fn check(name: &str, micro_batch_tokens: usize) {
+    let golden = Golden::load(name);
+    let decoder = Decoder::load(&fixture(name)).unwrap();
+    let start = LoraAdapter::load(&fixture(name).join("adapter"), &decoder).unwrap();
+    let adapter = Arc::new(start.trainable(&decoder).unwrap());
+    let policy = Side {
+        decoder: &decoder,
+        adapter: Some(&adapter),
+    };
+    let reference = Side {
+        decoder: &decoder,
+        adapter: None,
+    };
+    let mut pairs = golden.pairs();
+
+    let sequences: Vec<_> = pairs.iter().map(|p| p.sequences()[0]).collect();
+    let chosen = reference.constant_logps(&sequences, 64).unwrap();
+    let expected: Vec<f32> = pairs.iter().map(|p| p.reference[0]).collect();
+    assert_close(
+        &format!("{name} reference log-probabilities"),
+        &chosen,
+        &expected,
+        2e-5,
+    );
+    for (pair, logp) in pairs.iter_mut().zip(chosen) {
+        pair.reference[0] = logp;
+    }
+
+    let hyper = &golden.facts["hyper"];
+    let mut settings = OptimizerSettings::with_learning_rate(hyper["lr"].as_f64().unwrap());
+    settings.weight_decay = hyper["wd"].as_f64().unwrap();
+    let (loss, terms) = (LossSettings::default(), TermSettings::default());
+    let objective = Objective {
+        loss: &loss,
+        terms: &terms,
+        micro_batch_tokens,
+    };
+    let mut adam = AdamW::new(adapter.vars().to_vec(), settings.clone());
+    for (index, trace) in golden.facts["trace"].as_array().unwrap().iter().enumerate() {
+        let mut step = preference_step(policy, adapter.vars(), &pairs, objective).unwrap();
+        step.gradients.self_check(adapter.vars()).unwrap();
+        let label = format!("{name} step {}", index + 1);
+        let expected = trace["loss"].as_f64().unwrap() as f32;
+        assert_close(
+            &format!("{label} loss"),
+            &[step.loss as f32],
+            &[expected],
+            1e-5,
+        );
+        if index == 0 {
+            let logps = golden.floats("policy_logps");
+            let actual: Vec<f32> = [0, 1]
+                .map(|side| step.policy.iter().map(move |p| p[side]))
+                .into_iter()
+                .flatten()
+                .collect();
+            assert_close(
+                &format!("{label} policy log-probabilities"),
+                &actual,
+                &logps,
+                1e-5,
+            );
+            for ((tensor, _), slot) in adapter.vars().iter().zip(step.gradients.slots()) {
+                let expected = golden.floats(&format!("grad.{tensor}"));
+                let largest = expected.iter().fold(0f32, |m, g| m.max(g.abs()));
+                let gradient: Vec<f32> = slot
+                    .as_ref()
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1()
+                    .unwrap();
+                for (a, e) in gradient.iter().zip(&expected) {
+                    assert!(
+                        (a - e).abs() <= 1e-5 + 1e-5 * largest,
+                        "{label} grad {tensor}: {a} is not {e}"
+                    );
+                }
+            }
+        }
+        let norm = step
+            .gradients
+            .clip(hyper["clip"].as_f64().unwrap())
+            .unwrap() as f32;
+        let expected = trace["grad_norm_before_clip"].as_f64().unwrap() as f32;
+        assert_close(
+            &format!("{label} gradient norm"),
+            &[norm],
+            &[expected],
+            3e-5,
+        );
+        adam.step(&step.gradients, settings.learning_rate).unwrap();
+        if index != 1 {
+            for (tensor, var) in adapter.vars() {
+                let actual: Vec<f32> = var.as_tensor().flatten_all().unwrap().to_vec1().unwrap();
+                golden.compare_parameters(&label, index + 1, tensor, &actual);
+            }
+        }
+    }
+}
+
+#[test]
+fn llama_trains_as_in_pytorch() {
+    check("llama", 10_000);
+}
+
+#[test]
+fn a_pair_at_a_time_is_the_same_step() {
+    check("llama", 1);
+}
+
+#[test]
+fn llama3_rope_trains_as_in_pytorch() {
+    check("llama_rope_llama3", 10_000);
+}
+
+#[test]
+fn mistral_trains_as_in_pytorch() {
+    check("mistral", 10_000);
+}
+
+#[test]
+fn qwen2_trains_as_in_pytorch() {
+    check("qwen2", 10_000);
+}
+
+#[test]
+fn qwen3_trains_as_in_pytorch() {
+    check("qwen3", 10_000);
+}
+
+#[test]
+fn gemma_trains_as_in_pytorch() {
+    check("gemma", 10_000);
+}
+
+#[test]
+fn gemma2_trains_as_in_pytorch() {
+    check("gemma2", 10_000);
+}
+
+#[test]
+fn gemma3_trains_as_in_pytorch() {
+    check("gemma3", 10_000);
+}
+
+#[test]
+fn phi3_trains_as_in_pytorch() {
+    check("phi3", 10_000);
+}

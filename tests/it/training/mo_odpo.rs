@@ -1,0 +1,214 @@
+//! Whole MO-ODPO jobs on a tiny model: they run, they resume to the bit, they refuse bad input.
+
+use std::fs;
+use std::path::Path;
+
+use steersman::training::TrainingError;
+use steersman::training::config::{Job, MoOdpoJob};
+use steersman::training::loss::{LossSettings, PreferenceLoss};
+use steersman::training::mo_odpo::run;
+use steersman::training::observe::Ending;
+
+use super::recorder::Recorder;
+use crate::fixtures::fixture;
+
+/// Four prompts, two opposed objectives over the answer's length, steps that take no time.
+fn job(folder: &Path, more: &str) -> MoOdpoJob {
+    let prompts = folder.join("prompts.jsonl");
+    let rows: String = [
+        "What is bread?",
+        "Why wait a week?",
+        "Who is a friend?",
+        "Use cold water?",
+    ]
+    .iter()
+    .map(|text| format!("{{\"prompt\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}\n"))
+    .collect();
+    fs::write(&prompts, rows).unwrap();
+    let text = format!(
+        r#"
+objectives = [
+  {{ name = "brevity", description = "Short.", reward = {{ kind = "rule", rule = {{ name = "length", unit = "characters", goal = "shorter", scale = 8.0 }} }} }},
+  {{ name = "detail", description = "Long.", reward = {{ kind = "rule", rule = {{ name = "length", unit = "characters", goal = "longer", scale = 8.0 }} }} }},
+]
+
+[job]
+kind = "mo_odpo"
+model = "{model}"
+output = "{output}"
+seed = 11
+steps = 4
+save_every = 2
+
+[data]
+prompts = ["{prompts}"]
+max_prompt_tokens = 100
+
+[conditioning]
+kind = "weights_text"
+open = "<|pad|>"
+close = "<|end_of_text|>"
+template = "{{brevity}} {{detail}}"
+decimals = 1
+
+[optimizer]
+learning_rate = 0.01
+
+[policy.lora]
+rank = 4
+alpha = 8.0
+
+[rollout]
+prompts_per_step = 4
+max_tokens = 12
+micro_batch_tokens = 64
+
+[normalization]
+samples = 32
+
+{more}
+"#,
+        model = fixture("llama").display(),
+        output = folder.join("run").display(),
+        prompts = prompts.display(),
+    );
+    match Job::parse(&text, Path::new("job.toml")).unwrap() {
+        Job::MoOdpo(job) => *job,
+        other => panic!("expected an MO-ODPO job, got {other:?}"),
+    }
+}
+
+fn bytes(folder: &Path, name: &str) -> Vec<u8> {
+    fs::read(folder.join("run").join(name)).unwrap()
+}
+
+#[test]
+fn a_job_runs_to_its_end_and_writes_a_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::new(None);
+    let ending = run(&job(folder.path(), ""), &mut recorder).unwrap();
+    assert_eq!(ending, Ending::Finished);
+    assert_eq!(recorder.reports.len(), 4);
+    let first = &recorder.reports[0];
+    for name in [
+        "loss",
+        "grad_norm",
+        "margin",
+        "accuracy",
+        "kl/sequence",
+        "kl/token",
+        "entropy",
+        "completion_tokens",
+        "eos_rate",
+        "tie_rate",
+        "reward/brevity/mean",
+        "reward/detail/std",
+    ] {
+        assert!(first.metric(name).unwrap().is_finite(), "{name}");
+    }
+    // The adapter starts as the identity: loss ln 2, no distance to the reference.
+    assert!((first.metric("loss").unwrap() - 2f64.ln()).abs() < 1e-4);
+    assert!(first.metric("kl/sequence").unwrap().abs() < 1e-3);
+    assert!(recorder.reports[3].metric("kl/sequence").unwrap() != 0.0);
+    for name in [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "steering.json",
+    ] {
+        assert!(
+            folder.path().join("run/policy").join(name).exists(),
+            "{name}"
+        );
+    }
+}
+
+fn check_resume(more: &str) {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(&job(whole.path(), more), &mut Recorder::new(None)).unwrap();
+    let ending = run(&job(parts.path(), more), &mut Recorder::new(Some(1))).unwrap();
+    assert_eq!(ending, Ending::Interrupted);
+    let ending = run(&job(parts.path(), more), &mut Recorder::new(Some(3))).unwrap();
+    assert_eq!(ending, Ending::Interrupted);
+    let ending = run(&job(parts.path(), more), &mut Recorder::new(None)).unwrap();
+    assert_eq!(ending, Ending::Finished);
+    let result = if more.contains("full") {
+        "policy/model.safetensors"
+    } else {
+        "policy/adapter_model.safetensors"
+    };
+    for name in [
+        result,
+        "state/step-00000004/tensors.safetensors",
+        "metrics.jsonl",
+    ] {
+        assert!(
+            bytes(whole.path(), name) == bytes(parts.path(), name),
+            "{name} differs"
+        );
+    }
+}
+
+#[test]
+fn an_interrupted_job_goes_on_to_the_bit() {
+    check_resume("");
+}
+
+#[test]
+fn an_interrupted_job_over_a_whole_model_goes_on_to_the_bit() {
+    check_resume("[policy]\ntrain = \"full\"");
+}
+
+#[test]
+fn the_weight_contrast_term_trains_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "[terms]\nmi_term = true\nanchor_weight = 0.1\n[pairs]\nlabel = \"per_objective\"";
+    let mut recorder = Recorder::new(None);
+    run(&job(folder.path(), more), &mut recorder).unwrap();
+    let loss = recorder.reports[3].metric("loss").unwrap();
+    assert!(loss.is_finite() && loss > 0.0, "{loss}");
+}
+
+#[test]
+fn a_state_of_another_job_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&job(folder.path(), ""), &mut Recorder::new(Some(1))).unwrap();
+    let other = job(folder.path(), "[loss]\nbeta = 0.5");
+    let error = run(&other, &mut Recorder::new(None)).unwrap_err();
+    assert!(
+        error.to_string().contains("saved by another job file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_kl_cap_ends_a_run_that_went_too_far() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wild = job(folder.path(), "[guards]\nkl_cap = 0.0001");
+    if let Some(optimizer) = &mut wild.optimizer {
+        optimizer.learning_rate = 0.1;
+    }
+    let error = run(&wild, &mut Recorder::new(None)).unwrap_err();
+    assert!(matches!(error, TrainingError::KlCap { .. }), "{error}");
+}
+
+#[test]
+fn losses_that_are_not_finite_end_the_job_after_three_steps_in_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wild = job(folder.path(), "");
+    // The margin aimed at is 5e29, whose square is beyond f32; its slope is not.
+    wild.loss = LossSettings { kind: PreferenceLoss::Ipo, beta: 1e-30, label_smoothing: 0.0 };
+    let mut recorder = Recorder::new(None);
+    let error = run(&wild, &mut recorder).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            TrainingError::NotFinite {
+                step: 3,
+                failures: 3,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(recorder.reports.len(), 2);
+}

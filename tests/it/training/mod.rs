@@ -1,0 +1,6 @@
+//! Training held against PyTorch, and whole jobs on the small fixtures.
+
+mod dpo_step;
+mod mo_odpo;
+mod recorder;
+mod reward_model;

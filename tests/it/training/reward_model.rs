@@ -1,0 +1,111 @@
+//! Whole reward-model jobs on a tiny model.
+
+use std::fs;
+use std::path::Path;
+
+use steersman::training::config::{Job, RewardModelJob};
+use steersman::training::observe::Ending;
+use steersman::training::reward_model::{Agreement, run};
+
+use super::recorder::Recorder;
+use crate::fixtures::fixture;
+
+/// Pairs in which the answer with "cold water" wins, whatever the prompt.
+fn rows(count: usize) -> String {
+    let filler = ["bread", "a week", "a friend", "the hammer", "a letter", "the river"];
+    (0..count)
+        .map(|i| {
+            let prompt = format!("What about {} and {}?", filler[i % 6], filler[(i / 6) % 6]);
+            format!(
+                "{{\"prompt\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}],\
+                 \"chosen\":\"Use cold water first.\",\"rejected\":\"Ask {} again.\",\
+                 \"objective\":\"helpful\"}}\n",
+                filler[(i + 1) % 6]
+            )
+        })
+        .collect()
+}
+
+fn job(folder: &Path, train: &str) -> RewardModelJob {
+    let (pairs, test) = (folder.join("train.jsonl"), folder.join("test.jsonl"));
+    fs::write(&pairs, rows(24)).unwrap();
+    fs::write(&test, rows(12)).unwrap();
+    let text = format!(
+        r#"
+pairs_per_step = 8
+micro_batch_tokens = 256
+
+[job]
+kind = "reward_model"
+model = "{model}"
+output = "{output}"
+seed = 5
+steps = 12
+save_every = 6
+
+[data]
+train = ["{pairs}"]
+test = ["{test}"]
+objective = "helpful"
+
+[policy]
+train = "{train}"
+lora = {{ rank = 4, alpha = 8.0 }}
+
+[optimizer]
+learning_rate = 0.01
+"#,
+        model = fixture("llama").display(),
+        output = folder.join("run").display(),
+        pairs = pairs.display(),
+        test = test.display(),
+    );
+    match Job::parse(&text, Path::new("job.toml")).unwrap() {
+        Job::RewardModel(job) => *job,
+        other => panic!("expected a reward-model job, got {other:?}"),
+    }
+}
+
+fn check_learns(train: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::new(None);
+    assert_eq!(run(&job(folder.path(), train), &mut recorder).unwrap(), Ending::Finished);
+    let loss = |i: usize| recorder.reports[i].metric("loss").unwrap();
+    assert!(loss(11) < 0.5 * loss(0), "{} then {}", loss(0), loss(11));
+    let text = fs::read(folder.path().join("run/agreement.json")).unwrap();
+    let agreement: Agreement = serde_json::from_slice(&text).unwrap();
+    assert_eq!((agreement.pairs, agreement.accuracy.value), (12, 1.0));
+    assert!(agreement.accuracy.low < 0.9, "twelve pairs prove little: {agreement:?}");
+    let config = fs::read(folder.path().join("run/model/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["architectures"][0], "LlamaForSequenceClassification");
+    assert_eq!(config["num_labels"], 1);
+    let tensors = fs::read(folder.path().join("run/model/model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
+    assert_eq!(tensors.tensor("score.weight").unwrap().shape(), [1, 64]);
+    assert!(tensors.tensor("lm_head.weight").is_err());
+    assert!(folder.path().join("run/model/tokenizer.json").exists());
+}
+
+#[test]
+fn an_adapter_learns_which_answer_wins() {
+    check_learns("lora");
+}
+
+#[test]
+fn a_whole_model_learns_which_answer_wins() {
+    check_learns("full");
+}
+
+#[test]
+fn an_interrupted_reward_model_goes_on_to_the_bit() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(&job(whole.path(), "lora"), &mut Recorder::new(None)).unwrap();
+    for stop_after in [Some(5), None] {
+        run(&job(parts.path(), "lora"), &mut Recorder::new(stop_after)).unwrap();
+    }
+    for name in ["model/model.safetensors", "metrics.jsonl", "agreement.json"] {
+        let read = |folder: &Path| fs::read(folder.join("run").join(name)).unwrap();
+        assert!(read(whole.path()) == read(parts.path()), "{name} differs");
+    }
+}
