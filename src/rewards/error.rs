@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::model::classifier::ClassifierError;
+use crate::model::ModelError;
+use crate::text::TextError;
 
 /// Why a reward could not be built or did not score.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +87,12 @@ pub enum RewardError {
     /// Normaliser statistics that cannot be used.
     #[error("reward normaliser: {0}")]
     Normalizer(String),
-    /// The classifier behind a reward failed.
-    #[error("reward classifier failed")]
-    Classifier(#[from] ClassifierError),
+    /// A classifier's checkpoint cannot be used, or its arithmetic failed.
+    #[error("a reward's classifier cannot be used")]
+    Model(#[from] ModelError),
+    /// A classifier's chat template or tokenizer failed.
+    #[error("a reward's conversation cannot be encoded")]
+    Text(#[from] TextError),
     /// Text could not be turned into the classifier's tokens.
     #[error("reward `{reward}`: the text cannot be tokenised: {reason}")]
     Tokenize {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::super::config_reader::ConfigReader;
 use super::super::linear::Linear;
-use super::super::tensors::{TensorFiles, TensorSource};
+use super::super::tensors::TensorFiles;
 use super::disentangled::{Distances, RelativePositions, Terms};
 use super::encoder::{EncoderLayer, EncoderShape, LayerNames};
 use super::ops::{LayerNorm, Nonlinearity, apply, dense, table};
