@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tokenizers::{
-    EncodeInput, TruncationDirection, TruncationParams, TruncationStrategy,
-};
+use tokenizers::{EncodeInput, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use super::{Exchange, RewardError, RewardModel};
 use crate::model::classifier::SequenceClassifier;
@@ -33,7 +31,10 @@ pub enum ClassifierInput {
 /// The encoder behind a resolved input.
 enum Encoder {
     Dialogue(Box<PromptEncoder>),
-    Texts { tokenizer: Box<tokenizers::Tokenizer>, input: ClassifierInput },
+    Texts {
+        tokenizer: Box<tokenizers::Tokenizer>,
+        input: ClassifierInput,
+    },
 }
 
 /// A sequence-classification checkpoint as a reward.
@@ -61,15 +62,21 @@ impl ClassifierReward {
             ClassifierInput::Auto => texts(dir, &classifier, ClassifierInput::Pair)?,
             other => texts(dir, &classifier, other)?,
         };
-        Ok(Self { name, classifier, label, encoder })
+        Ok(Self {
+            name,
+            classifier,
+            label,
+            encoder,
+        })
     }
 
     fn encode(&self, exchange: &Exchange<'_>) -> Result<(Vec<TokenId>, Vec<u32>), RewardError> {
         match &self.encoder {
             Encoder::Dialogue(encoder) => {
                 let turns = exchange.prompt.iter().cloned();
-                let turns: Vec<Message> =
-                    turns.chain([Message::assistant(exchange.completion)]).collect();
+                let turns: Vec<Message> = turns
+                    .chain([Message::assistant(exchange.completion)])
+                    .collect();
                 let (mut ids, _) = encoder.encode_dialogue(&turns, None)?;
                 // a conversation too long loses its start: the answer stands at the end
                 let limit = self.classifier.max_tokens().unwrap_or(usize::MAX);
@@ -83,10 +90,17 @@ impl ClassifierReward {
                     ClassifierInput::Joined => format!("{text} {answer}").into(),
                     _ => (text, answer).into(),
                 };
-                let encoding = tokenizer.encode(both, true).map_err(|error| {
-                    RewardError::Tokenize { reward: self.name.clone(), reason: error.to_string() }
-                })?;
-                Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
+                let encoding =
+                    tokenizer
+                        .encode(both, true)
+                        .map_err(|error| RewardError::Tokenize {
+                            reward: self.name.clone(),
+                            reason: error.to_string(),
+                        })?;
+                Ok((
+                    encoding.get_ids().to_vec(),
+                    encoding.get_type_ids().to_vec(),
+                ))
             }
         }
     }
@@ -98,10 +112,15 @@ impl RewardModel for ClassifierReward {
     }
 
     fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<f32>, RewardError> {
-        let encoded: Result<Vec<_>, RewardError> =
-            exchanges.iter().map(|exchange| self.encode(exchange)).collect();
+        let encoded: Result<Vec<_>, RewardError> = exchanges
+            .iter()
+            .map(|exchange| self.encode(exchange))
+            .collect();
         let (ids, types): (Vec<_>, Vec<_>) = encoded?.into_iter().unzip();
-        let types = self.classifier.uses_token_types().then_some(types.as_slice());
+        let types = self
+            .classifier
+            .uses_token_types()
+            .then_some(types.as_slice());
         let logits = self.classifier.logits(&ids, types)?;
         Ok(logits.into_iter().map(|row| row[self.label]).collect())
     }
@@ -116,7 +135,10 @@ fn join_turns(prompt: &[Message], input: ClassifierInput) -> String {
         let turns: String = prompt.iter().map(turn).collect();
         return format!("{turns}\n\nAssistant:");
     }
-    let turns: Vec<&str> = prompt.iter().map(|message| message.content.as_str()).collect();
+    let turns: Vec<&str> = prompt
+        .iter()
+        .map(|message| message.content.as_str())
+        .collect();
     turns.join("\n")
 }
 
@@ -151,5 +173,8 @@ fn texts(
         stride: 0,
     });
     tokenizer.with_truncation(truncation).map_err(fail)?;
-    Ok(Encoder::Texts { tokenizer: Box::new(tokenizer), input })
+    Ok(Encoder::Texts {
+        tokenizer: Box::new(tokenizer),
+        input,
+    })
 }

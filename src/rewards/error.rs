@@ -56,7 +56,9 @@ pub enum RewardError {
         reason: String,
     },
     /// An exchange is about something the fact table does not know.
-    #[error("question `{question}` is not in the fact table, and its record names no known subject")]
+    #[error(
+        "question `{question}` is not in the fact table, and its record names no known subject"
+    )]
     UnknownQuestion {
         /// The last user turn.
         question: String,
@@ -105,6 +107,9 @@ pub enum RewardError {
 
 impl RewardError {
     pub(super) fn setting(reward: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Setting { reward: reward.into(), reason: reason.into() }
+        Self::Setting {
+            reward: reward.into(),
+            reason: reason.into(),
+        }
     }
 }

@@ -74,10 +74,7 @@ fn read(reader: &mut ConfigReader) -> Result<Settings, ModelError> {
     })
 }
 
-pub(super) fn load(
-    mut reader: ConfigReader,
-    mut files: TensorFiles,
-) -> Result<Loaded, ModelError> {
+pub(super) fn load(mut reader: ConfigReader, mut files: TensorFiles) -> Result<Loaded, ModelError> {
     let settings = read(&mut reader)?;
     reader.ignore(&["pad_token_id"]);
     reader.finish()?;
@@ -92,7 +89,11 @@ pub(super) fn load_roberta(
     mut files: TensorFiles,
 ) -> Result<Loaded, ModelError> {
     let settings = read(&mut reader)?;
-    let padding = reader.token_ids("pad_token_id")?.first().copied().unwrap_or(1);
+    let padding = reader
+        .token_ids("pad_token_id")?
+        .first()
+        .copied()
+        .unwrap_or(1);
     reader.finish()?;
     let hidden = settings.shape.hidden;
     let head = dense(&mut files, "classifier.dense", hidden, hidden)?;
@@ -106,7 +107,13 @@ fn finish(
     kind: Kind,
     [head, output]: [Linear; 2],
 ) -> Result<Loaded, ModelError> {
-    let Settings { shape, labels, vocab_size, token_types, .. } = settings;
+    let Settings {
+        shape,
+        labels,
+        vocab_size,
+        token_types,
+        ..
+    } = settings;
     let (prefix, reserved) = match kind {
         Kind::Bert => ("bert", 0),
         Kind::Roberta { padding } => ("roberta", padding as usize + 1),
@@ -114,8 +121,18 @@ fn finish(
     let at = |name: &str| format!("{prefix}.embeddings.{name}");
     let files_ref = &mut files;
     let words = table(files_ref, &at("word_embeddings"), vocab_size, shape.hidden)?;
-    let positions = table(files_ref, &at("position_embeddings"), settings.positions, shape.hidden)?;
-    let types = table(files_ref, &at("token_type_embeddings"), token_types, shape.hidden)?;
+    let positions = table(
+        files_ref,
+        &at("position_embeddings"),
+        settings.positions,
+        shape.hidden,
+    )?;
+    let types = table(
+        files_ref,
+        &at("token_type_embeddings"),
+        token_types,
+        shape.hidden,
+    )?;
     let norm = LayerNorm::load(files_ref, &at("LayerNorm"), shape.hidden, shape.eps)?;
     let layers: Result<Vec<EncoderLayer>, ModelError> = (0..settings.layers)
         .map(|index| {
@@ -125,7 +142,16 @@ fn finish(
         .collect();
     let layers = layers?;
     check_all_used(&files)?;
-    let network = Bert { words, positions, token_types: types, norm, layers, kind, head, output };
+    let network = Bert {
+        words,
+        positions,
+        token_types: types,
+        norm,
+        layers,
+        kind,
+        head,
+        output,
+    };
     Ok(Loaded {
         network: Box::new(network),
         labels,
@@ -138,7 +164,9 @@ fn finish(
 
 impl Bert {
     fn position_rows(&self, pack: &Pack) -> Result<Tensor, ModelError> {
-        let Kind::Roberta { padding } = self.kind else { return pack.positions() };
+        let Kind::Roberta { padding } = self.kind else {
+            return pack.positions();
+        };
         let mut rows = Vec::with_capacity(pack.len());
         for ids in pack.sequences() {
             let mut position = padding;

@@ -99,11 +99,17 @@ fn refuse_variants(
         let feature = "`relative_attention` = false".to_owned();
         return Err(reader.unsupported(feature, "expected true"));
     }
-    if reader.count("pooler_hidden_size")?.is_some_and(|width| width != hidden) {
+    if reader
+        .count("pooler_hidden_size")?
+        .is_some_and(|width| width != hidden)
+    {
         let feature = "a `pooler_hidden_size` other than `hidden_size`".to_owned();
         return Err(reader.unsupported(feature, "expected both to be equal"));
     }
-    if reader.count("attention_head_size")?.is_some_and(|width| width * heads != hidden) {
+    if reader
+        .count("attention_head_size")?
+        .is_some_and(|width| width * heads != hidden)
+    {
         let feature = "an `attention_head_size` other than the width over the heads".to_owned();
         return Err(reader.unsupported(feature, "expected `hidden_size` / `num_attention_heads`"));
     }
@@ -124,23 +130,33 @@ fn read_distances(reader: &mut ConfigReader, positions: usize) -> Result<Distanc
         let feature = format!("`position_buckets` {buckets:?} for distances up to {max_distance}");
         return Err(reader.unsupported(feature, "expected 4 or more and fewer than distances"));
     }
-    Ok(Distances { buckets, max_distance })
+    Ok(Distances {
+        buckets,
+        max_distance,
+    })
 }
 
 /// `["p2c", "c2p"]`, or `"p2c|c2p"` in older files.
 fn read_terms(reader: &mut ConfigReader) -> Result<Terms, ModelError> {
     let names: Vec<String> = match reader.take("pos_att_type") {
-        Some(serde_json::Value::String(joined)) => {
-            joined.split('|').map(|name| name.trim().to_lowercase()).collect()
-        }
+        Some(serde_json::Value::String(joined)) => joined
+            .split('|')
+            .map(|name| name.trim().to_lowercase())
+            .collect(),
         _ => reader.texts("pos_att_type")?.unwrap_or_default(),
     };
-    if let Some(other) = names.iter().find(|name| !["c2p", "p2c"].contains(&name.as_str())) {
+    if let Some(other) = names
+        .iter()
+        .find(|name| !["c2p", "p2c"].contains(&name.as_str()))
+    {
         let feature = format!("pos_att_type `{other}`");
         return Err(reader.unsupported(feature, "supported: c2p, p2c"));
     }
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    Ok(Terms { content_to_position: has("c2p"), position_to_content: has("p2c") })
+    Ok(Terms {
+        content_to_position: has("c2p"),
+        position_to_content: has("p2c"),
+    })
 }
 
 fn read_norm(reader: &mut ConfigReader) -> Result<bool, ModelError> {
@@ -154,23 +170,39 @@ fn read_norm(reader: &mut ConfigReader) -> Result<bool, ModelError> {
     }
 }
 
-pub(super) fn load(
-    mut reader: ConfigReader,
-    mut files: TensorFiles,
-) -> Result<Loaded, ModelError> {
+pub(super) fn load(mut reader: ConfigReader, mut files: TensorFiles) -> Result<Loaded, ModelError> {
     let settings = read(&mut reader)?;
     reader.finish()?;
     let EncoderShape { hidden, eps, .. } = settings.shape;
     let width = settings.embedding_size;
     let files_ref = &mut files;
     let at = |name: &str| format!("deberta.embeddings.{name}");
-    let words = table(files_ref, &at("word_embeddings"), settings.vocab_size, width)?;
+    let words = table(
+        files_ref,
+        &at("word_embeddings"),
+        settings.vocab_size,
+        width,
+    )?;
     let positions = settings
         .absolute_positions
-        .then(|| table(files_ref, &at("position_embeddings"), settings.positions, width))
+        .then(|| {
+            table(
+                files_ref,
+                &at("position_embeddings"),
+                settings.positions,
+                width,
+            )
+        })
         .transpose()?;
     let token_types = (settings.token_types > 0)
-        .then(|| table(files_ref, &at("token_type_embeddings"), settings.token_types, width))
+        .then(|| {
+            table(
+                files_ref,
+                &at("token_type_embeddings"),
+                settings.token_types,
+                width,
+            )
+        })
         .transpose()?;
     let projection = (width != hidden)
         .then(|| table(files_ref, &at("embed_proj"), hidden, width))
@@ -210,7 +242,9 @@ fn load_layers(
         let norm = LayerNorm::load(files, "deberta.encoder.LayerNorm", hidden, eps)?;
         embeddings = norm.forward(&embeddings)?;
     }
-    let Settings { distances, terms, .. } = *settings;
+    let Settings {
+        distances, terms, ..
+    } = *settings;
     let mut layers = Vec::with_capacity(settings.layers);
     for index in 0..settings.layers {
         let path = format!("deberta.encoder.layer.{index}");
@@ -223,9 +257,14 @@ fn load_layers(
                 let projection = dense(files, &path, hidden, hidden)?;
                 layer.heads(&apply(&projection, &embeddings)?)
             };
-            let keys = terms.content_to_position.then(|| project("pos_key_proj")).transpose()?;
-            let queries =
-                terms.position_to_content.then(|| project("pos_query_proj")).transpose()?;
+            let keys = terms
+                .content_to_position
+                .then(|| project("pos_key_proj"))
+                .transpose()?;
+            let queries = terms
+                .position_to_content
+                .then(|| project("pos_query_proj"))
+                .transpose()?;
             RelativePositions::own(distances, keys, queries)
         };
         layers.push((layer, relative));
@@ -250,7 +289,9 @@ impl Network for Deberta {
             x = layer.forward(&x, pack, Some(relative))?;
         }
         let first = x.index_select(&pack.first_rows()?, 0)?;
-        let pooled = self.pooler_activation.apply(&apply(&self.pooler, &first)?)?;
+        let pooled = self
+            .pooler_activation
+            .apply(&apply(&self.pooler, &first)?)?;
         apply(&self.output, &pooled)
     }
 }

@@ -71,8 +71,11 @@ impl DecoderClassifier {
     /// (spans, labels): each span's scores at its last token. Differentiable in the head and in
     /// every variable that the decoder or the spans' adapters hold.
     pub fn scores(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
-        let last: Vec<u32> =
-            batch.spans.iter().map(|span| (span.start + span.len - 1) as u32).collect();
+        let last: Vec<u32> = batch
+            .spans
+            .iter()
+            .map(|span| (span.start + span.len - 1) as u32)
+            .collect();
         score_rows(&self.score, &self.decoder.forward(batch)?, &indices(&last)?)
     }
 }

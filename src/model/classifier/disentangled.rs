@@ -25,9 +25,15 @@ impl Distances {
 
     /// The bucket of a distance: itself when near, the rounded-up logarithm when far.
     fn bucket(self, distance: i64) -> i64 {
-        let Some(buckets) = self.buckets else { return distance };
+        let Some(buckets) = self.buckets else {
+            return distance;
+        };
         let middle = (buckets / 2) as i64;
-        let size = if distance.abs() < middle { middle - 1 } else { distance.abs() };
+        let size = if distance.abs() < middle {
+            middle - 1
+        } else {
+            distance.abs()
+        };
         if size <= middle {
             return distance;
         }
@@ -42,8 +48,7 @@ impl Distances {
     fn rows(self, tokens: usize) -> Vec<u32> {
         let span = self.span() as i64;
         let row = |distance: i64| (self.bucket(distance) + span).clamp(0, 2 * span - 1) as u32;
-        let by_distance: Vec<u32> =
-            (1 - tokens as i64..tokens as i64).map(row).collect();
+        let by_distance: Vec<u32> = (1 - tokens as i64..tokens as i64).map(row).collect();
         // index of distance 0 is tokens - 1
         (0..tokens)
             .flat_map(|i| (0..tokens).map(move |j| i + tokens - 1 - j))
@@ -80,12 +85,12 @@ impl RelativePositions {
     }
 
     /// Terms with projections of their own, each (heads, 2 span, head width).
-    pub(super) fn own(
-        distances: Distances,
-        keys: Option<Tensor>,
-        queries: Option<Tensor>,
-    ) -> Self {
-        Self { distances, keys, queries }
+    pub(super) fn own(distances: Distances, keys: Option<Tensor>, queries: Option<Tensor>) -> Self {
+        Self {
+            distances,
+            keys,
+            queries,
+        }
     }
 
     /// Scores are divided by the root of this many head widths: one for each term.
@@ -104,7 +109,9 @@ impl RelativePositions {
         let by_query = indices(&self.distances.rows(tokens))?.reshape((1, tokens, tokens))?;
         let mut scores = scores.clone();
         if let Some(keys) = &self.keys {
-            let index = by_query.broadcast_as((heads, tokens, tokens))?.contiguous()?;
+            let index = by_query
+                .broadcast_as((heads, tokens, tokens))?
+                .contiguous()?;
             let all = query.matmul(&keys.t()?)?;
             scores = (scores + all.gather(&index, 2)?)?;
         }
@@ -132,15 +139,22 @@ mod tests {
 
     #[test]
     fn near_distances_keep_their_bucket_and_far_ones_share() {
-        let distances = Distances { buckets: Some(8), max_distance: 96 };
-        let buckets: Vec<i64> =
-            [0, 1, 3, 4, 5, 10, 30, 95, -4, -95].map(|d| distances.bucket(d)).into();
+        let distances = Distances {
+            buckets: Some(8),
+            max_distance: 96,
+        };
+        let buckets: Vec<i64> = [0, 1, 3, 4, 5, 10, 30, 95, -4, -95]
+            .map(|d| distances.bucket(d))
+            .into();
         assert_eq!(buckets, [0, 1, 3, 4, 5, 5, 6, 7, -4, -7]);
     }
 
     #[test]
     fn rows_are_distances_from_the_middle_and_end_at_the_edges() {
-        let distances = Distances { buckets: None, max_distance: 2 };
+        let distances = Distances {
+            buckets: None,
+            max_distance: 2,
+        };
         assert_eq!(distances.rows(3), [2, 1, 0, 3, 2, 1, 3, 3, 2]);
     }
 }

@@ -34,10 +34,7 @@ struct DistilBert {
     output: Linear,
 }
 
-pub(super) fn load(
-    mut reader: ConfigReader,
-    mut files: TensorFiles,
-) -> Result<Loaded, ModelError> {
+pub(super) fn load(mut reader: ConfigReader, mut files: TensorFiles) -> Result<Loaded, ModelError> {
     read_common(&mut reader)?;
     reader.ignore(&["pad_token_id"]);
     let hidden = reader.required_count("dim")?;
@@ -57,7 +54,12 @@ pub(super) fn load(
     reader.finish()?;
 
     let embeddings = "distilbert.embeddings";
-    let words = table(&mut files, &format!("{embeddings}.word_embeddings"), vocab_size, hidden)?;
+    let words = table(
+        &mut files,
+        &format!("{embeddings}.word_embeddings"),
+        vocab_size,
+        hidden,
+    )?;
     let places = format!("{embeddings}.position_embeddings");
     let positions = table(&mut files, &places, max_tokens, hidden)?;
     let norm = LayerNorm::load(&mut files, &format!("{embeddings}.LayerNorm"), hidden, EPS)?;
@@ -72,7 +74,14 @@ pub(super) fn load(
     let output = dense(&mut files, "classifier", hidden, labels)?;
     check_all_used(&files)?;
     Ok(Loaded {
-        network: Box::new(DistilBert { words, positions, norm, layers, head, output }),
+        network: Box::new(DistilBert {
+            words,
+            positions,
+            norm,
+            layers,
+            head,
+            output,
+        }),
         labels,
         vocab_size,
         max_tokens: Some(max_tokens),

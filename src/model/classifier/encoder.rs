@@ -52,7 +52,9 @@ impl EncoderLayer {
         names: &LayerNames,
         shape: EncoderShape,
     ) -> Result<Self, ModelError> {
-        let EncoderShape { hidden, inner, eps, .. } = shape;
+        let EncoderShape {
+            hidden, inner, eps, ..
+        } = shape;
         let at = |name: &str| format!("{path}.{name}");
         Ok(Self {
             query: dense(files, &at(names.query), hidden, hidden)?,

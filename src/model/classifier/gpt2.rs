@@ -43,10 +43,7 @@ struct LayerShape {
     activation: Nonlinearity,
 }
 
-pub(super) fn load(
-    mut reader: ConfigReader,
-    mut files: TensorFiles,
-) -> Result<Loaded, ModelError> {
+pub(super) fn load(mut reader: ConfigReader, mut files: TensorFiles) -> Result<Loaded, ModelError> {
     read_common(&mut reader)?;
     let hidden = reader.required_count("n_embd")?;
     let heads = reader.required_count("n_head")?;
@@ -63,14 +60,24 @@ pub(super) fn load(
     let vocab_size = reader.required_count("vocab_size")?;
     let padding = reader.token_ids("pad_token_id")?.first().copied();
     let scaled = reader.flag("scale_attn_weights")?.unwrap_or(true);
-    let by_depth = reader.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false);
+    let by_depth = reader
+        .flag("scale_attn_by_inverse_layer_idx")?
+        .unwrap_or(false);
     let labels = read_labels(&mut reader)?;
     reader.finish()?;
 
-    let base = if scaled { (head_dim as f32).sqrt().recip() } else { 1.0 };
+    let base = if scaled {
+        (head_dim as f32).sqrt().recip()
+    } else {
+        1.0
+    };
     let layers: Result<Vec<Layer>, ModelError> = (0..count)
         .map(|index| {
-            let scale = if by_depth { base / (index + 1) as f32 } else { base };
+            let scale = if by_depth {
+                base / (index + 1) as f32
+            } else {
+                base
+            };
             let attention = AttentionShape {
                 heads,
                 kv_heads: heads,
@@ -108,7 +115,12 @@ impl Layer {
         shape: LayerShape,
         attention: AttentionShape,
     ) -> Result<Self, ModelError> {
-        let LayerShape { hidden, inner, eps, activation } = shape;
+        let LayerShape {
+            hidden,
+            inner,
+            eps,
+            activation,
+        } = shape;
         let at = |name: &str| format!("transformer.h.{index}.{name}");
         Ok(Self {
             attention_norm: LayerNorm::load(files, &at("ln_1"), hidden, eps)?,
@@ -123,7 +135,9 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, pack: &Pack) -> Result<Tensor, ModelError> {
-        let AttentionShape { heads, head_dim, .. } = self.attention;
+        let AttentionShape {
+            heads, head_dim, ..
+        } = self.attention;
         let fused = apply(&self.query_key_value, &self.attention_norm.forward(x)?)?;
         let part = |index: usize| {
             let rows = fused.narrow(1, index * heads * head_dim, heads * head_dim)?;
@@ -132,7 +146,9 @@ impl Layer {
         let (query, key, value) = (part(0)?, part(1)?, part(2)?);
         let mixed = causal_attention(&query, &key, &value, &pack.shared_spans(), self.attention)?;
         let x = (apply(&self.attention_output, &mixed.flatten_from(1)?)? + x)?;
-        let inner = self.activation.apply(&apply(&self.up, &self.norm.forward(&x)?)?)?;
+        let inner = self
+            .activation
+            .apply(&apply(&self.up, &self.norm.forward(&x)?)?)?;
         Ok((apply(&self.down, &inner)? + x)?)
     }
 }

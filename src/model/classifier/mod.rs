@@ -20,9 +20,9 @@ use std::path::Path;
 use candle_core::Tensor;
 
 use self::pack::Pack;
+use super::ModelError;
 use super::config_reader::ConfigReader;
 use super::tensors::TensorFiles;
-use super::ModelError;
 use crate::types::TokenId;
 
 pub use decoder::DecoderClassifier;
@@ -125,22 +125,33 @@ impl SequenceClassifier {
         let fail = |reason: String| Err(ModelError::Compute(candle_core::Error::Msg(reason)));
         for (index, ids) in token_ids.iter().enumerate() {
             if ids.is_empty() {
-                return fail(format!("sequence {index} is empty, expected at least one token"));
+                return fail(format!(
+                    "sequence {index} is empty, expected at least one token"
+                ));
             }
             if let Some(limit) = self.loaded.max_tokens
                 && ids.len() > limit
             {
                 let length = ids.len();
-                return fail(format!("sequence {index} has {length} tokens, at most {limit} fit"));
+                return fail(format!(
+                    "sequence {index} has {length} tokens, at most {limit} fit"
+                ));
             }
             let vocabulary = self.loaded.vocab_size;
             if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
-                return fail(format!("token {id} is outside the vocabulary of {vocabulary}"));
+                return fail(format!(
+                    "token {id} is outside the vocabulary of {vocabulary}"
+                ));
             }
         }
-        let Some(types) = token_types else { return Ok(()) };
+        let Some(types) = token_types else {
+            return Ok(());
+        };
         let lengths_agree = types.len() == token_ids.len()
-            && types.iter().zip(token_ids).all(|(types, ids)| types.len() == ids.len());
+            && types
+                .iter()
+                .zip(token_ids)
+                .all(|(types, ids)| types.len() == ids.len());
         if !lengths_agree {
             return fail("token types and token ids differ in number".to_owned());
         }
@@ -166,17 +177,21 @@ const OWN_KINDS: [(&str, &str); 6] = [
 fn check_architecture(reader: &mut ConfigReader) -> Result<String, ModelError> {
     const SUPPORTED: &str = "supported: ...ForSequenceClassification of gpt2, bert, roberta, xlm-roberta, \
                              distilbert, deberta-v2 and the decoder families";
-    let model_type = reader.text("model_type")?.ok_or_else(|| reader.missing("model_type"))?;
-    let names = reader.texts("architectures")?.ok_or_else(|| reader.missing("architectures"))?;
+    let model_type = reader
+        .text("model_type")?
+        .ok_or_else(|| reader.missing("model_type"))?;
+    let names = reader
+        .texts("architectures")?
+        .ok_or_else(|| reader.missing("architectures"))?;
     let unsupported = |what: String| Err(reader.unsupported(what, SUPPORTED));
     let [name] = names.as_slice() else {
         return unsupported(format!("architectures {names:?}"));
     };
     let own = OWN_KINDS.iter().find(|(kind, _)| *kind == model_type);
     match (name.strip_suffix("ForSequenceClassification"), own) {
-        (Some(stem), Some((_, expected))) if stem != *expected => {
-            unsupported(format!("architecture `{name}` with model_type `{model_type}`"))
-        }
+        (Some(stem), Some((_, expected))) if stem != *expected => unsupported(format!(
+            "architecture `{name}` with model_type `{model_type}`"
+        )),
         // an unknown type is refused where decoders are told apart
         (Some(_), _) => Ok(model_type),
         (None, _) => unsupported(format!("architecture `{name}`")),

@@ -14,7 +14,11 @@ pub(super) fn dense(
     inputs: usize,
     outputs: usize,
 ) -> Result<Linear, ModelError> {
-    let shape = LinearShape { inputs, outputs, bias: true };
+    let shape = LinearShape {
+        inputs,
+        outputs,
+        bias: true,
+    };
     Linear::load(files, path.to_owned(), shape, Precision::F32)
 }
 
@@ -27,7 +31,12 @@ pub(super) fn conv1d(
 ) -> Result<Linear, ModelError> {
     let weight = files.tensor(&format!("{path}.weight"), &[inputs, outputs])?;
     let bias = files.tensor(&format!("{path}.bias"), &[outputs])?;
-    Linear::new(path.to_owned(), weight.t()?.contiguous()?, Some(bias), Precision::F32)
+    Linear::new(
+        path.to_owned(),
+        weight.t()?.contiguous()?,
+        Some(bias),
+        Precision::F32,
+    )
 }
 
 /// `PATH.weight`, (rows, width).
@@ -68,13 +77,17 @@ impl LayerNorm {
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let scaled = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?;
-        Ok(scaled.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)?)
+        Ok(scaled
+            .broadcast_mul(&self.weight)?
+            .broadcast_add(&self.bias)?)
     }
 }
 
 /// Softmax over the last dimension.
 pub(super) fn softmax(scores: &Tensor) -> Result<Tensor, ModelError> {
-    let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+    let shifted = scores
+        .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+        .exp()?;
     Ok(shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?)
 }
 

@@ -19,7 +19,10 @@ pub(super) struct Pack {
 impl Pack {
     /// Appends one sequence; without types all its tokens are of type 0.
     pub(super) fn push(&mut self, ids: &[TokenId], token_types: Option<&[u32]>) {
-        self.spans.push(SpanRange { start: self.ids.len(), len: ids.len() });
+        self.spans.push(SpanRange {
+            start: self.ids.len(),
+            len: ids.len(),
+        });
         self.ids.extend_from_slice(ids);
         match token_types {
             Some(types) => self.token_types.extend_from_slice(types),
@@ -45,7 +48,9 @@ impl Pack {
 
     /// The sequences' tokens, one slice each.
     pub(super) fn sequences(&self) -> impl Iterator<Item = &[TokenId]> {
-        self.spans.iter().map(|span| &self.ids[span.start..span.start + span.len])
+        self.spans
+            .iter()
+            .map(|span| &self.ids[span.start..span.start + span.len])
     }
 
     /// (tokens,)
@@ -60,8 +65,11 @@ impl Pack {
 
     /// Each token's place in its sequence from 0, (tokens,).
     pub(super) fn positions(&self) -> Result<Tensor, ModelError> {
-        let positions: Vec<u32> =
-            self.spans.iter().flat_map(|span| 0..span.len as u32).collect();
+        let positions: Vec<u32> = self
+            .spans
+            .iter()
+            .flat_map(|span| 0..span.len as u32)
+            .collect();
         indices(&positions)
     }
 

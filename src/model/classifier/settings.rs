@@ -57,8 +57,13 @@ const NEUTRAL: &[&str] = &[
 ];
 
 /// Tensors that other heads left behind, or that hold constants.
-const LEFT_BEHIND: &[&str] =
-    &["cls.", "lm_head.", "lm_predictions.", "mask_predictions.", "vocab_"];
+const LEFT_BEHIND: &[&str] = &[
+    "cls.",
+    "lm_head.",
+    "lm_predictions.",
+    "mask_predictions.",
+    "vocab_",
+];
 const CONSTANTS: &[&str] = &[".attn.bias", ".attn.masked_bias", ".position_ids"];
 
 /// Marks the neutral keys, and refuses what no classifier here does.
@@ -81,7 +86,9 @@ pub(super) fn read_common(reader: &mut ConfigReader) -> Result<(), ModelError> {
 /// How many labels: those of `id2label`, else `num_labels`, else the library's default of 2.
 pub(super) fn read_labels(reader: &mut ConfigReader) -> Result<usize, ModelError> {
     let count = reader.count("num_labels")?;
-    let named = reader.take("id2label").and_then(|names| names.as_object().map(|names| names.len()));
+    let named = reader
+        .take("id2label")
+        .and_then(|names| names.as_object().map(|names| names.len()));
     Ok(named.filter(|count| *count > 0).or(count).unwrap_or(2))
 }
 
@@ -91,9 +98,8 @@ pub(super) fn read_nonlinearity(
     default: &str,
 ) -> Result<Nonlinearity, ModelError> {
     let name = reader.text(key)?.unwrap_or_else(|| default.to_owned());
-    Nonlinearity::from_name(&name).ok_or_else(|| {
-        reader.unsupported(format!("{key} `{name}`"), Nonlinearity::NAMES)
-    })
+    Nonlinearity::from_name(&name)
+        .ok_or_else(|| reader.unsupported(format!("{key} `{name}`"), Nonlinearity::NAMES))
 }
 
 /// Heads must share the width evenly.
