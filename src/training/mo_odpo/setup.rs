@@ -317,6 +317,7 @@ impl<'a> Trainer<'a> {
         });
         Ok(SteeringManifest {
             format_version: 1,
+            description: String::new(),
             name: name(&self.job.job.output),
             objectives: self.objectives.clone(),
             conditioning: self.job.conditioning.clone(),
