@@ -3,7 +3,7 @@
 use steersman::training::observe::{StepReport, TrainObserver};
 
 /// Keeps the reports and stops after a number of steps.
-pub struct Recorder {
+pub(super) struct Recorder {
     /// Each step's report.
     pub reports: Vec<StepReport>,
     stop_after: Option<u64>,
@@ -11,7 +11,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Asks to stop after a step, or never.
-    pub fn new(stop_after: Option<u64>) -> Self {
+    pub(super) fn new(stop_after: Option<u64>) -> Self {
         Self {
             reports: Vec::new(),
             stop_after,
