@@ -13,7 +13,7 @@ use super::recorder::Recorder;
 use crate::fixtures::fixture;
 
 /// Four prompts, two opposed objectives over the answer's length, steps that take no time.
-fn job(folder: &Path, more: &str) -> MoOdpoJob {
+pub(super) fn job(folder: &Path, more: &str) -> MoOdpoJob {
     let prompts = folder.join("prompts.jsonl");
     let rows: String = [
         "What is bread?",
