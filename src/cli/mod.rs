@@ -1,4 +1,97 @@
 //! Speaks shell: one file per subcommand.
 
 pub mod evaluate;
+mod generate;
+mod inspect;
+mod logging;
+mod openapi;
+mod serve;
 pub mod train;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::service::chain;
+
+/// Serves language models that every request can steer by objective weights, and trains them.
+///
+/// Without a subcommand: `steersman serve` with the demo checkpoint on http://127.0.0.1:8080.
+/// Every flag can be given as its environment variable, or in a TOML file; flags win over the
+/// environment, which wins over the file.
+#[derive(Debug, Parser)]
+#[command(name = "steersman", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a model over HTTP
+    Serve(serve::ServeArgs),
+    /// Generate one answer and stream it to the terminal
+    Generate(generate::GenerateArgs),
+    /// Run one training job in the foreground
+    Train(train::TrainArgs),
+    /// Measure how well a policy follows its weights
+    Evaluate(evaluate::EvaluateArgs),
+    /// Say what a model folder is, whether it can be served, and what is wrong with it
+    Inspect(inspect::InspectArgs),
+    /// Print the OpenAPI document, or rewrite the committed one
+    Openapi(openapi::OpenapiArgs),
+}
+
+/// Runs the command line; the whole program is this match.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args: Vec<_> = args.into_iter().collect();
+    if args.len() < 2 {
+        args.push("serve".into());
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let Some(command) = cli.command else {
+        return ExitCode::FAILURE;
+    };
+    let result: Result<bool, Box<dyn std::error::Error>> = match command {
+        Command::Serve(args) => serve::run(args).map(|()| true).map_err(Into::into),
+        Command::Generate(args) => generate::run(args).map(|()| true).map_err(Into::into),
+        Command::Train(args) => train::run(&args).map(|()| true).map_err(Into::into),
+        Command::Evaluate(args) => evaluate::run(&args).map(|()| true).map_err(Into::into),
+        Command::Inspect(args) => inspect::run(&args).map_err(Into::into),
+        Command::Openapi(args) => openapi::run(&args).map(|()| true).map_err(Into::into),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    // help and version come this way too, and go to standard output
+    let _ = error.print();
+    match error.use_stderr() {
+        true => ExitCode::from(2),
+        false => ExitCode::SUCCESS,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the program's last words")]
+fn complain(message: &str) {
+    eprintln!("error: {message}");
+}
+
+/// Writes to standard output, where a reader may have gone away.
+fn print(text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

@@ -1,11 +1,12 @@
-//! The decoder as the engine's step model: spans in, the logits of their last rows out.
+//! The decoder as the engine's model: packs the spans, takes logits of the rows that draw.
 
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use super::{StepError, StepModel, StepSpan};
 use crate::model::{Decoder, ForwardBatch, KvCache, LoraAdapter, ModelError};
+
+use super::{StepError, StepModel, StepSpan};
 
 impl StepModel for Decoder {
     type Adapter = LoraAdapter;
@@ -32,29 +33,32 @@ impl StepModel for Decoder {
         spans: &[StepSpan<'_, LoraAdapter>],
         caches: &mut [&mut KvCache],
     ) -> Result<Vec<f32>, StepError> {
-        last_logits(self, spans, caches).map_err(|error| Arc::new(error) as StepError)
+        step(self, spans, caches).map_err(|error| Arc::new(error) as StepError)
     }
 }
 
-fn last_logits(
+fn step(
     decoder: &Decoder,
     spans: &[StepSpan<'_, LoraAdapter>],
     caches: &mut [&mut KvCache],
 ) -> Result<Vec<f32>, ModelError> {
     let mut batch = ForwardBatch::default();
-    let mut rows = Vec::new();
+    let mut drawing = Vec::new();
     for span in spans {
         batch.push(span.tokens, span.first_position, span.adapter.cloned());
         if span.samples {
-            rows.push(batch.len() as u32 - 1);
+            drawing.push(batch.len() as u32 - 1);
         }
     }
     let hidden = decoder.forward_cached(&batch, caches)?;
-    if rows.is_empty() {
+    if drawing.is_empty() {
         return Ok(Vec::new());
     }
-    let count = rows.len();
-    let rows = Tensor::from_vec(rows, count, &Device::Cpu)?;
-    let logits = decoder.logits(&hidden.index_select(&rows, 0)?)?;
-    Ok(logits.flatten_all()?.to_vec1::<f32>()?)
+    let rows = if drawing.len() == batch.len() {
+        hidden
+    } else {
+        hidden.index_select(&Tensor::new(drawing, &Device::Cpu)?, 0)?
+    };
+    // The head reads every weight of the vocabulary: only rows that draw go through it.
+    Ok(decoder.logits(&rows)?.flatten_all()?.to_vec1()?)
 }

@@ -1,0 +1,88 @@
+//! `steersman generate`: one answer, streamed to the terminal, without a server.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::print;
+use crate::config::SettingsLayer;
+use crate::service::{
+    AnswerEvent, App, GenerationInput, LoadError, PromptInput, RawWeights, RequestError,
+    SamplingInput,
+};
+
+/// Generate one answer and stream it to the terminal.
+#[derive(Debug, Args)]
+pub(super) struct GenerateArgs {
+    /// What to answer
+    prompt: String,
+    /// Objective weights, as in helpfulness=0.7,harmlessness=0.3; they are normalised to sum 1
+    /// [default: the policy's own]
+    #[arg(long, env = "STEERSMAN_WEIGHTS", value_name = "NAME=NUMBER,...")]
+    weights: Option<String>,
+    /// Folder of the model [default: models/demo]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Which policy of the folder answers [default: the folder's default]
+    #[arg(long, env = "STEERSMAN_POLICY", value_name = "NAME")]
+    policy: Option<String>,
+    /// Most tokens to generate; more costs time, fewer may cut the answer off
+    #[arg(long, env = "STEERSMAN_MAX_TOKENS", value_name = "N")]
+    max_tokens: Option<u64>,
+    /// Repeats an answer: same seed, weights, policy and prompt give the same bytes
+    #[arg(long, env = "STEERSMAN_SEED", value_name = "N")]
+    seed: Option<u64>,
+    /// 0 always takes the likeliest token, higher is more varied and less reliable, up to 2
+    #[arg(long, env = "STEERSMAN_TEMPERATURE", value_name = "T")]
+    temperature: Option<f64>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GenerateError {
+    #[error("`--weights` {0}")]
+    Weights(String),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("the terminal cannot be written to")]
+    Io(#[from] io::Error),
+}
+
+pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
+    let weights = args.weights.as_deref().map(RawWeights::parse).transpose();
+    let input = GenerationInput {
+        model: args.policy,
+        prompt: PromptInput::Text(args.prompt),
+        body_weights: weights.map_err(GenerateError::Weights)?,
+        header_weights: None,
+        sampling: SamplingInput {
+            max_tokens: args.max_tokens,
+            seed: args.seed,
+            temperature: args.temperature,
+            ..SamplingInput::default()
+        },
+    };
+    let settings = SettingsLayer {
+        model: args.model,
+        ..SettingsLayer::default()
+    }
+    .settle();
+    let app = App::load(&settings.model, &settings.service)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(stream(&app, input))
+}
+
+async fn stream(app: &App, input: GenerationInput) -> Result<(), GenerateError> {
+    let mut answer = app.generate(input).await?;
+    while let Some(event) = answer.next().await {
+        if let AnswerEvent::Delta { text, .. } = event? {
+            print(&text)?;
+        }
+    }
+    Ok(print("\n")?)
+}

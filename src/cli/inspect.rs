@@ -1,0 +1,22 @@
+//! `steersman inspect`: what a model folder is, and what is wrong with it.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::service::Inspection;
+
+/// Say what a model folder is, whether it can be served, and what is wrong with it.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// The model folder
+    dir: PathBuf,
+}
+
+/// Prints the inspection; false where the folder cannot be served.
+pub(super) fn run(args: &InspectArgs) -> io::Result<bool> {
+    let inspection = Inspection::of(&args.dir);
+    super::print(&inspection.to_string())?;
+    Ok(inspection.is_servable())
+}

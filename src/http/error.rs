@@ -1,0 +1,241 @@
+//! Turns what went wrong into a status, a stable code and the one error shape of every route.
+//!
+//! The only place that knows statuses. A server's fault is told by the request's id alone; its
+//! cause goes to the log.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::service::{RequestError, WeightsSource, chain};
+use crate::steering::WeightError;
+
+/// The body of every reply that is not a success.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
+    /// What went wrong.
+    pub(super) error: ErrorDetail,
+}
+
+/// What went wrong, for a person and for a program.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct ErrorDetail {
+    /// A sentence that names the field, its value and what was expected.
+    pub(super) message: String,
+    /// The kind, for example `invalid_request_error`.
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    /// The field or header at fault, where there is one.
+    pub(super) param: Option<String>,
+    /// A stable word to branch on, for example `objective_conflict`.
+    pub(super) code: &'static str,
+}
+
+/// An error on its way to becoming a reply.
+#[derive(Debug, Clone)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    detail: ErrorDetail,
+    retry_after_s: Option<u32>,
+}
+
+const INVALID: &str = "invalid_request_error";
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: String) -> Self {
+        let detail = ErrorDetail {
+            message,
+            kind,
+            param: None,
+            code,
+        };
+        Self {
+            status,
+            detail,
+            retry_after_s: None,
+        }
+    }
+
+    /// 400 with a code of the caller's choice.
+    pub(super) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, code, message.into())
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub(super) fn with_param(mut self, param: impl Into<String>) -> Self {
+        self.detail.param = Some(param.into());
+        self
+    }
+
+    /// No such route.
+    pub(super) fn no_route(method: &str, path: &str) -> Self {
+        let message = format!("there is no route {method} {path}; GET /openapi.json lists them");
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found_error",
+            "route_not_found",
+            message,
+        )
+    }
+
+    /// The route exists, for other methods.
+    pub(super) fn wrong_method(method: &str, path: &str) -> Self {
+        let message =
+            format!("{path} does not take {method}; the header `allow` says what it does");
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            INVALID,
+            "method_not_allowed",
+            message,
+        )
+    }
+
+    /// The body is larger than the server takes.
+    pub(super) fn body_too_large(limit_bytes: usize) -> Self {
+        let message = format!("the body is larger than the {limit_bytes} bytes this server takes");
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            INVALID,
+            "body_too_large",
+            message,
+        )
+    }
+
+    /// The body is not declared as JSON.
+    pub(super) fn wrong_content_type(found: Option<&str>) -> Self {
+        let found = found.map_or("none".to_owned(), |found| format!("`{found}`"));
+        let message = format!("the header `content-type` must be `application/json`, got {found}");
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            INVALID,
+            "unsupported_media_type",
+            message,
+        )
+        .with_param("content-type")
+    }
+
+    /// The server's own fault. The reply names the request, the log has the cause.
+    pub(super) fn internal() -> Self {
+        let message = "the server failed on this request; its log has the cause".to_owned();
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "engine_error",
+            message,
+        )
+    }
+
+    /// Nobody can be served now.
+    pub(super) fn unavailable(
+        code: &'static str,
+        message: impl Into<String>,
+        retry_after_s: u32,
+    ) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let error = Self::new(status, "overloaded_error", code, message.into());
+        Self {
+            retry_after_s: Some(retry_after_s),
+            ..error
+        }
+    }
+
+    /// The status it becomes.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The same error, naming the request where the server is at fault.
+    #[must_use]
+    pub(super) fn for_request(mut self, request_id: &str) -> Self {
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            self.detail.message = format!(
+                "the server failed on this request; its log has the cause under {request_id}"
+            );
+        }
+        self
+    }
+
+    /// The body, for streams that fail half-way.
+    pub(super) fn body(&self) -> ErrorBody {
+        ErrorBody {
+            error: self.detail.clone(),
+        }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let message = chain(&error);
+        match error {
+            RequestError::ModelNotFound { .. } => not_found("model_not_found", message),
+            RequestError::ProfileNotFound { .. } => not_found("profile_not_found", message),
+            RequestError::Invalid { param, .. } => {
+                Self::invalid("invalid_value", message).with_param(param)
+            }
+            RequestError::Weights { from, source } => from_weights(from, &source, message),
+            RequestError::ObjectiveConflict { second, .. } => {
+                Self::invalid("objective_conflict", message).with_param(second.param())
+            }
+            RequestError::NoObjectives { from, .. } => {
+                Self::invalid("unknown_objective", message).with_param(from.param())
+            }
+            RequestError::ContextOverflow { .. } => {
+                Self::invalid("context_length_exceeded", message).with_param("messages")
+            }
+            RequestError::Prompt {
+                by_caller: true, ..
+            } => Self::invalid("invalid_value", message).with_param("messages"),
+            RequestError::QueueFull { .. } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let error = Self::new(status, "rate_limit_error", "queue_full", message);
+                Self {
+                    retry_after_s: Some(1),
+                    ..error
+                }
+            }
+            RequestError::Draining => Self::unavailable("draining", message, 1),
+            RequestError::EngineStopped => {
+                tracing::error!("{message}");
+                Self::unavailable(
+                    "engine_dead",
+                    "the engine has stopped; it must be restarted",
+                    30,
+                )
+            }
+            RequestError::Prompt { .. } | RequestError::Engine(_) => {
+                tracing::error!("{message}");
+                Self::internal()
+            }
+        }
+    }
+}
+
+fn not_found(code: &'static str, message: String) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found_error", code, message).with_param("model")
+}
+
+fn from_weights(from: WeightsSource, source: &WeightError, message: String) -> ApiError {
+    let param = match source.objective() {
+        Some(name) if from == WeightsSource::Body => format!("{}.{name}", from.param()),
+        _ => from.param().to_owned(),
+    };
+    ApiError::invalid(source.code(), message).with_param(param)
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // for `envelope`, which knows the request's id
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,158 @@
+//! The turns of a conversation on the wire.
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::body::kind_of;
+use super::error::ApiError;
+use crate::types::{Message, Role};
+
+/// One turn of a conversation.
+#[derive(ToSchema)]
+#[schema(as = Message)]
+#[expect(
+    dead_code,
+    reason = "read by hand, so that errors name the turn; only the schema is used"
+)]
+pub(super) struct MessageSchema {
+    /// Who speaks; `developer` counts as `system`.
+    #[schema(inline)]
+    role: RoleSchema,
+    /// What is said.
+    #[schema(inline)]
+    content: ContentSchema,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only the schema is used")]
+enum RoleSchema {
+    System,
+    Developer,
+    User,
+    Assistant,
+    Tool,
+}
+
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema is used")]
+enum ContentSchema {
+    Text(String),
+    Parts(Vec<TextPartSchema>),
+}
+
+/// A piece of text.
+#[derive(ToSchema)]
+#[schema(as = TextPart)]
+#[expect(dead_code, reason = "only the schema is used")]
+struct TextPartSchema {
+    /// Always `text`.
+    #[schema(example = "text")]
+    r#type: String,
+    /// The text.
+    text: String,
+}
+
+/// Keys of a turn that change nothing here.
+const WITHOUT_EFFECT: [&str; 3] = ["name", "tool_call_id", "refusal"];
+
+/// Reads the turns. What has no effect is added to `warnings`.
+pub(super) fn read_messages(
+    turns: &[Value],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Message>, ApiError> {
+    turns
+        .iter()
+        .enumerate()
+        .map(|(index, turn)| read_turn(index, turn, warnings))
+        .collect()
+}
+
+fn read_turn(index: usize, turn: &Value, warnings: &mut Vec<String>) -> Result<Message, ApiError> {
+    let at = format!("messages[{index}]");
+    let Value::Object(turn) = turn else {
+        let problem = format!(
+            "must be an object with role and content, got {}",
+            kind_of(turn)
+        );
+        return Err(refuse(&at, &problem));
+    };
+    for (key, value) in turn {
+        match key.as_str() {
+            "role" | "content" => {}
+            _ if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => {}
+            known if WITHOUT_EFFECT.contains(&known) => {
+                warnings.push(format!("`{at}.{key}` was accepted but has no effect"));
+            }
+            "tool_calls" | "function_call" | "audio" => {
+                let message = format!("`{at}.{key}` is not supported by this server; leave it out");
+                let error = ApiError::invalid("unsupported_parameter", message);
+                return Err(error.with_param(format!("{at}.{key}")));
+            }
+            _ => {
+                let message = format!("unknown field `{key}` in `{at}`; it takes role and content");
+                let error = ApiError::invalid("unknown_parameter", message);
+                return Err(error.with_param(format!("{at}.{key}")));
+            }
+        }
+    }
+    let role = read_role(&at, turn.get("role"))?;
+    let content = read_content(&format!("{at}.content"), turn.get("content"))?;
+    Ok(Message { role, content })
+}
+
+fn read_role(at: &str, role: Option<&Value>) -> Result<Role, ApiError> {
+    match role.and_then(Value::as_str) {
+        Some("system" | "developer") => Ok(Role::System),
+        Some("user") => Ok(Role::User),
+        Some("assistant") => Ok(Role::Assistant),
+        Some("tool") => Ok(Role::Tool),
+        _ => {
+            let got = role.map_or("none".to_owned(), Value::to_string);
+            let problem =
+                format!("must be one of system, developer, user, assistant and tool, got {got}");
+            Err(refuse(&format!("{at}.role"), &problem))
+        }
+    }
+}
+
+fn read_content(at: &str, content: Option<&Value>) -> Result<String, ApiError> {
+    match content {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Array(parts)) => {
+            let texts = parts
+                .iter()
+                .enumerate()
+                .map(|(i, part)| read_part(&format!("{at}[{i}]"), part));
+            texts
+                .collect::<Result<Vec<_>, _>>()
+                .map(|texts| texts.concat())
+        }
+        other => {
+            let got = other.map_or("none", kind_of);
+            Err(refuse(
+                at,
+                &format!("must be a string or a list of text parts, got {got}"),
+            ))
+        }
+    }
+}
+
+fn read_part<'a>(at: &str, part: &'a Value) -> Result<&'a str, ApiError> {
+    match (part.get("type").and_then(Value::as_str), part.get("text")) {
+        (Some("text"), Some(Value::String(text))) => Ok(text),
+        (Some(kind), _) if kind != "text" => Err(refuse(
+            at,
+            &format!("must be of type text, the only kind here, got `{kind}`"),
+        )),
+        _ => Err(refuse(
+            at,
+            "must be an object with type `text` and a string `text`",
+        )),
+    }
+}
+
+fn refuse(at: &str, problem: &str) -> ApiError {
+    ApiError::invalid("invalid_value", format!("`{at}` {problem}")).with_param(at)
+}

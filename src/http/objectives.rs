@@ -1,0 +1,117 @@
+//! `GET /v1/objectives`: what a policy can be steered by.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::error::{ApiError, ErrorBody};
+use crate::service::{App, LivePolicy, WeightsOffers};
+
+/// One thing that a policy trades off against others.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Objective)]
+pub(super) struct ObjectiveBody {
+    /// Its name in `objective_weights`.
+    name: String,
+    /// What more of it means.
+    description: String,
+    /// Its weight where a request names none.
+    default_weight: f32,
+    /// Least raw weight.
+    min_weight: f32,
+    /// Greatest raw weight; `null` is unbounded.
+    max_weight: Option<f32>,
+}
+
+impl ObjectiveBody {
+    /// The objectives of a policy, in their order; none for an ordinary model.
+    pub(super) fn all(policy: &LivePolicy) -> Vec<Self> {
+        let objectives = policy
+            .manifest
+            .iter()
+            .flat_map(|manifest| manifest.objectives.iter());
+        objectives
+            .map(|objective| Self {
+                name: objective.name.clone(),
+                description: objective.description.clone(),
+                default_weight: objective.default_weight,
+                min_weight: objective.min_weight,
+                max_weight: objective.max_weight,
+            })
+            .collect()
+    }
+}
+
+/// What a policy can be steered by, and how well it follows.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Objectives {
+    /// Always `objectives`.
+    #[schema(example = "objectives")]
+    object: &'static str,
+    /// The policy.
+    model: String,
+    /// Its version.
+    policy_version: String,
+    /// What the policy is for; empty where its manifest does not say.
+    description: String,
+    /// In the order that `objective_weights` takes as an array; empty for an ordinary model.
+    objectives: Vec<ObjectiveBody>,
+    /// Decimals to which weights are rounded before the policy is told; `null` for an ordinary
+    /// model.
+    decimals: Option<u32>,
+    /// The evaluation report of the checkpoint, with its measured steerability; `null` where it
+    /// was not evaluated.
+    #[schema(value_type = Option<Object>)]
+    evaluation: Option<serde_json::Value>,
+}
+
+/// Which policy to describe.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ObjectivesQuery {
+    /// A model's id. Default: the default policy.
+    model: Option<String>,
+}
+
+/// Describe what a policy can be steered by.
+#[utoipa::path(
+    get,
+    path = "/v1/objectives",
+    operation_id = "get_objectives",
+    tag = "models",
+    params(ObjectivesQuery),
+    responses(
+        (status = 200, description = "The objectives.", body = Objectives),
+        (status = 400, description = "An unknown query parameter.", body = ErrorBody),
+        (status = 404, description = "No such model.", body = ErrorBody),
+    )
+)]
+pub(super) async fn get_objectives(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ObjectivesQuery>, QueryRejection>,
+) -> Result<Json<Objectives>, ApiError> {
+    let Query(query) = query.map_err(|rejection| {
+        let message = format!("the query takes only `model`: {}", rejection.body_text());
+        ApiError::invalid("unknown_parameter", message)
+    })?;
+    let policy = app
+        .steer(query.model.as_deref(), WeightsOffers::default())?
+        .policy;
+    let manifest = policy.manifest.as_ref();
+    Ok(Json(Objectives {
+        object: "objectives",
+        model: policy.id.clone(),
+        policy_version: policy.version.clone(),
+        description: manifest.map_or_else(String::new, |m| m.description.clone()),
+        objectives: ObjectiveBody::all(&policy),
+        decimals: manifest.map(|manifest| manifest.conditioning.decimals),
+        evaluation: manifest
+            .map(|manifest| manifest.evaluation.clone())
+            .filter(|e| !e.is_null()),
+    }))
+}

@@ -1,0 +1,134 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::error::{ApiError, ErrorBody};
+use super::super::objectives::ObjectiveBody;
+use super::super::weights::Steering;
+use crate::service::{App, LivePolicy, WeightsOffers, WeightsSource};
+
+/// Every model of this server.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct ModelList {
+    /// Always `list`.
+    #[schema(example = "list")]
+    object: &'static str,
+    /// The base first, then its policies.
+    data: Vec<ModelCard>,
+}
+
+/// A model, in OpenAI's shape, with its version and objectives beside it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(in crate::http) struct ModelCard {
+    /// What a request's `model` names.
+    id: String,
+    /// Always `model`.
+    #[schema(example = "model")]
+    object: &'static str,
+    /// When its files were written, in seconds since 1970.
+    created: u64,
+    /// Always `steersman`.
+    #[schema(example = "steersman")]
+    owned_by: &'static str,
+    /// The base model it is a policy over; the base names itself.
+    root: String,
+    /// Whether it answers where no model is named.
+    default: bool,
+    /// Changes whenever its content does.
+    policy_version: String,
+    /// Tokens that prompt and answer may have together.
+    max_model_len: usize,
+    /// What it is for; empty where its manifest does not say.
+    description: String,
+    /// What it can be steered by; empty for an ordinary model.
+    objectives: Vec<ObjectiveBody>,
+    /// What the weights in the asked id's suffix come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steering: Option<Steering>,
+}
+
+impl ModelCard {
+    fn of(app: &App, policy: &LivePolicy) -> Self {
+        Self {
+            id: policy.id.clone(),
+            object: "model",
+            created: policy.created,
+            owned_by: "steersman",
+            root: app.policies()[0].id.clone(),
+            default: app.default_policy().id == policy.id,
+            policy_version: policy.version.clone(),
+            max_model_len: app.context_length(),
+            description: policy.manifest.as_ref().map_or_else(String::new, |m| m.description.clone()),
+            objectives: ObjectiveBody::all(policy),
+            steering: None,
+        }
+    }
+}
+
+/// List the models.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    operation_id = "list_models",
+    tag = "models",
+    responses((status = 200, description = "The models.", body = ModelList))
+)]
+pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
+    let data = app
+        .policies()
+        .iter()
+        .map(|policy| ModelCard::of(&app, policy))
+        .collect();
+    Json(ModelList {
+        object: "list",
+        data,
+    })
+}
+
+/// Describe one model. The id may carry weights, as in a request's `model`.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    operation_id = "get_model",
+    tag = "models",
+    params(("id" = String, Path, description = "A model's id, `default`, or either followed by \
+            `@NAME=NUMBER,...`.")),
+    responses(
+        (status = 200, description = "The model.", body = ModelCard),
+        (status = 400, description = "The weights of the suffix cannot be used.", body = ErrorBody),
+        (status = 404, description = "No such model.", body = ErrorBody),
+    )
+)]
+pub(in crate::http) async fn get_model(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<ModelCard>, ApiError> {
+    find(&app, &id).map(Json)
+}
+
+/// The same route for ids whose `/` is not escaped.
+pub(in crate::http) async fn get_model_with_slashes(
+    State(app): State<Arc<App>>,
+    Path((first, rest)): Path<(String, String)>,
+) -> Result<Json<ModelCard>, ApiError> {
+    find(&app, &format!("{first}/{rest}")).map(Json)
+}
+
+fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
+    let steered = app.steer(Some(id), WeightsOffers::default())?;
+    let card = ModelCard::of(app, &steered.policy);
+    let suffix = steered
+        .steering
+        .filter(|used| used.source == WeightsSource::Model);
+    Ok(ModelCard {
+        id: id.to_owned(),
+        steering: suffix.as_ref().map(Steering::from),
+        ..card
+    })
+}

@@ -1,0 +1,43 @@
+//! The OpenAPI document, generated from the handlers and committed as `openapi/openapi.json`.
+
+use std::sync::Arc;
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::OpenApi;
+
+/// What the document says beside the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Steersman",
+        description = "Serves language models that every request can steer: the caller gives \
+                       objective weights, the policy is told them, and the reply says what was used.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    tags(
+        (name = "generation", description = "Steered answers."),
+        (name = "models", description = "What can be asked, and what it can be steered by."),
+        (name = "operation", description = "For whoever runs the server."),
+    )
+)]
+pub(super) struct Document;
+
+/// The document as it is committed: indented, with a final line break.
+pub fn openapi_json() -> String {
+    render(&super::routes().into_openapi())
+}
+
+pub(super) fn render(document: &utoipa::openapi::OpenApi) -> String {
+    // a document is strings, lists and maps; it always serialises
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+pub(super) async fn serve(document: Arc<str>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        document.to_string(),
+    )
+}

@@ -1,0 +1,142 @@
+//! The running product: one base, the policies over it, one engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::{LoadError, RequestError};
+use super::folder::ModelFolder;
+use super::lifecycle::Lifecycle;
+use super::policy::{BaseParts, LivePolicy};
+use super::sampling::SamplingDefaults;
+use crate::engine::{EngineConfig, EngineHandle};
+use crate::model::{Decoder, LoraAdapter};
+use crate::text::PromptEncoder;
+use crate::training::fingerprint::base_hash;
+
+/// What the service can be told; the rest is the checkpoint's.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    /// The engine's bounds.
+    pub engine: EngineConfig,
+    /// Tokens generated where neither request nor checkpoint states a number.
+    pub default_max_tokens: usize,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            default_max_tokens: 256,
+        }
+    }
+}
+
+/// Everything that answers requests. Shared by every connection, changed by none.
+pub struct App {
+    pub(super) engine: EngineHandle<LoraAdapter>,
+    pub(super) encoder: Arc<PromptEncoder>,
+    pub(super) defaults: SamplingDefaults,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    policies: Vec<Arc<LivePolicy>>,
+    default: usize,
+}
+
+impl App {
+    /// Loads a model folder and starts its engine.
+    ///
+    /// # Errors
+    /// The first thing that cannot be served, in a sentence that says what to do.
+    pub fn load(dir: &Path, settings: &ServiceSettings) -> Result<Self, LoadError> {
+        let folder = ModelFolder::open(dir)?;
+        let root = &folder.root;
+        let decoder = Decoder::load(root).map_err(|source| LoadError::Model {
+            dir: root.clone(),
+            source,
+        })?;
+        let encoder = PromptEncoder::load(root).map_err(|source| LoadError::Text {
+            dir: root.clone(),
+            source,
+        })?;
+        let hash = base_hash(root).map_err(LoadError::Hash)?;
+        let base = BaseParts {
+            decoder: &decoder,
+            encoder: &encoder,
+            hash: &hash,
+        };
+        let policies = folder
+            .policies
+            .iter()
+            .map(|policy| LivePolicy::load(policy, &base).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut eos = decoder.config().eos_token_ids.clone();
+        eos.extend(encoder.tokenizer().eos_ids());
+        let defaults = SamplingDefaults::load(root, &eos, settings.default_max_tokens)?;
+        let engine = EngineHandle::start(Arc::new(decoder), settings.engine.clone())
+            .map_err(LoadError::Engine)?;
+        Ok(Self {
+            engine,
+            encoder: Arc::new(encoder),
+            defaults,
+            lifecycle: Arc::new(Lifecycle::default()),
+            policies,
+            default: folder.default,
+        })
+    }
+
+    /// Every model, the base first.
+    pub fn policies(&self) -> &[Arc<LivePolicy>] {
+        &self.policies
+    }
+
+    /// The policy that answers where no model is named.
+    pub fn default_policy(&self) -> &Arc<LivePolicy> {
+        &self.policies[self.default]
+    }
+
+    /// The policy of an id; `None` is the default one.
+    ///
+    /// # Errors
+    /// No model has this id.
+    pub fn policy(&self, id: Option<&str>) -> Result<&Arc<LivePolicy>, RequestError> {
+        let Some(id) = id else {
+            return Ok(self.default_policy());
+        };
+        self.policies
+            .iter()
+            .find(|policy| policy.id == id)
+            .ok_or_else(|| {
+                let known: Vec<_> = self
+                    .policies
+                    .iter()
+                    .map(|p| format!("`{}`", p.id))
+                    .collect();
+                RequestError::ModelNotFound {
+                    asked: clipped(id),
+                    known: format!(
+                        "{} (the default is `{}`)",
+                        known.join(", "),
+                        self.default_policy().id
+                    ),
+                }
+            })
+    }
+
+    /// Tokens that prompt and completion may have together.
+    pub fn context_length(&self) -> usize {
+        self.engine.context_length()
+    }
+
+    /// Says which phase the process is in.
+    pub fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.lifecycle
+    }
+}
+
+/// A caller's text, short enough to quote.
+pub(super) fn clipped(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,250 @@
+//! Why a request is refused or fails, and why a model folder cannot be served.
+
+use std::path::PathBuf;
+
+use super::offer::WeightsSource;
+use crate::engine::EngineError;
+use crate::model::ModelError;
+use crate::steering::{ManifestError, WeightError};
+use crate::text::TextError;
+use crate::training::TrainingError;
+
+/// A request that cannot be answered. Everything above `Engine` is the caller's to mend or retry.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No such model id.
+    #[error("no model is named `{asked}`; this server has {known}")]
+    ModelNotFound {
+        /// What the caller named.
+        asked: String,
+        /// The ids that exist, for the message.
+        known: String,
+    },
+    /// A model suffix that is not a list of weights.
+    #[error(
+        "no profile is named `{name}`; after the @ of a model write NAME=NUMBER pairs, \
+         for example `{example}`"
+    )]
+    ProfileNotFound {
+        /// What stands after the `@`.
+        name: String,
+        /// A suffix that would work.
+        example: String,
+    },
+    /// A field whose value is out of its range or of the wrong form.
+    #[error("`{param}` {problem}")]
+    Invalid {
+        /// The field at fault.
+        param: String,
+        /// What it must be, and what it is.
+        problem: String,
+    },
+    /// Objective weights that do not make a point on the simplex.
+    #[error("the objective weights in {from} cannot be used")]
+    Weights {
+        /// Where they came in.
+        from: WeightsSource,
+        /// What is wrong with them.
+        #[source]
+        source: WeightError,
+    },
+    /// Two explicit sources of weights that differ.
+    #[error(
+        "{first} asks for the objective weights {first_weights} and {second} for \
+         {second_weights}; give one of them, or the same in both"
+    )]
+    ObjectiveConflict {
+        /// The source that would win.
+        first: WeightsSource,
+        /// Its weights, as text.
+        first_weights: String,
+        /// The source that disagrees.
+        second: WeightsSource,
+        /// Its weights, as text.
+        second_weights: String,
+    },
+    /// Weights for a model without a manifest.
+    #[error(
+        "the model `{model}` has no objectives, so it cannot take objective weights (they came \
+         in {from}); {steerable}"
+    )]
+    NoObjectives {
+        /// The model's id.
+        model: String,
+        /// Where the weights came in.
+        from: WeightsSource,
+        /// Which models do have objectives.
+        steerable: String,
+    },
+    /// Prompt and completion do not fit.
+    #[error(
+        "This model's maximum context length is {context} tokens. However, your request needs \
+         {prompt_tokens} tokens of prompt{completion}. Shorten the prompt or lower `max_tokens`."
+    )]
+    ContextOverflow {
+        /// Positions that the model has.
+        context: usize,
+        /// Tokens of the prompt, conditioning included.
+        prompt_tokens: usize,
+        /// The completion's share, as text; empty where none was asked.
+        completion: String,
+    },
+    /// The messages cannot be rendered or encoded.
+    #[error("the prompt cannot be encoded for the model `{model}`")]
+    Prompt {
+        /// The model's id.
+        model: String,
+        /// Whether the messages are at fault, not the checkpoint.
+        by_caller: bool,
+        /// Why not.
+        #[source]
+        source: TextError,
+    },
+    /// Too many requests are waiting.
+    #[error("the queue is full: all {capacity} places are taken; try again shortly")]
+    QueueFull {
+        /// Running and waiting places together.
+        capacity: usize,
+    },
+    /// The server is about to end.
+    #[error("the server is shutting down; send the request again, to another instance")]
+    Draining,
+    /// The engine ended; nothing can be generated until the process is restarted.
+    #[error("the engine has stopped")]
+    EngineStopped,
+    /// The engine failed on this request.
+    #[error("the engine failed on this request")]
+    Engine(#[source] EngineError),
+}
+
+impl RequestError {
+    /// A field that is out of range or of the wrong form.
+    pub fn invalid(param: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid {
+            param: param.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A model folder that cannot be served, in a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The path is no folder.
+    #[error(
+        "{} is not a folder; --model takes a folder with config.json, tokenizer.json and \
+         model.safetensors",
+        .0.display()
+    )]
+    NotAFolder(PathBuf),
+    /// A file that cannot be read or written.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A JSON file that does not hold what it should.
+    #[error("{} is not what it should be", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The parser's reason.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Only pickle tensors.
+    #[error(
+        "{} holds its tensors only as a pickle file ({file}); loading a pickle can run any \
+         code hidden in it, so it is refused: convert the checkpoint to safetensors (for example \
+         with save_pretrained(..., safe_serialization=True)) and try again",
+        dir.display()
+    )]
+    Pickle {
+        /// The model folder.
+        dir: PathBuf,
+        /// The first such file.
+        file: String,
+    },
+    /// No tensors at all.
+    #[error(
+        "{} holds no weights: neither model.safetensors nor model.safetensors.index.json is \
+         there{hint}",
+        dir.display()
+    )]
+    NoWeights {
+        /// The model folder.
+        dir: PathBuf,
+        /// What lies there instead, if that says something.
+        hint: &'static str,
+    },
+    /// A model or policy name that cannot be an id.
+    #[error(
+        "`{name}` ({}) cannot be a model id: 1 to 64 characters of a-z, A-Z, 0-9, `.`, `_` \
+         and `-`, the first a letter or digit, and not `default`",
+        path.display()
+    )]
+    BadName {
+        /// The name.
+        name: String,
+        /// The folder that has it.
+        path: PathBuf,
+    },
+    /// The decoder or an adapter cannot be loaded.
+    #[error("the model in {} cannot be loaded", dir.display())]
+    Model {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: ModelError,
+    },
+    /// The tokenizer or chat template cannot be loaded.
+    #[error("the tokenizer in {} cannot be loaded", dir.display())]
+    Text {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: TextError,
+    },
+    /// The content of a checkpoint cannot be hashed.
+    #[error("the checkpoint's version cannot be told")]
+    Hash(#[source] TrainingError),
+    /// `steering.json` cannot be read.
+    #[error("the policy's manifest cannot be used")]
+    Manifest(#[source] ManifestError),
+    /// `steering.json` is sound but made for another model.
+    #[error("the manifest {} does not fit this model: {problem}", path.display())]
+    Misfit {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit, and what would.
+        problem: String,
+    },
+    /// `policies.json` and the folder disagree.
+    #[error("{}: {problem}", path.display())]
+    Policies {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// The engine could not be started.
+    #[error("the engine cannot start")]
+    Engine(#[source] EngineError),
+}
+
+/// An error's text followed by those of its sources, as a person reads it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,155 @@
+//! What a model folder is, whether it can be served, and everything that is wrong with it.
+
+use std::fmt;
+use std::path::Path;
+
+use super::error::{LoadError, chain};
+use super::folder::{ModelFolder, PolicyFolder};
+use super::policy::{BaseParts, LivePolicy};
+use crate::model::Decoder;
+use crate::text::PromptEncoder;
+use crate::training::fingerprint::base_hash;
+
+/// A folder, looked at as closely as `serve` would.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// What it is, one fact a line.
+    pub facts: Vec<String>,
+    /// What keeps it from being served; empty where it can be.
+    pub problems: Vec<String>,
+}
+
+impl Inspection {
+    /// Looks at a folder, and goes on past the first problem where that makes sense.
+    pub fn of(dir: &Path) -> Self {
+        let mut seen = Self::default();
+        match ModelFolder::open(dir) {
+            Ok(folder) => seen.look_into(&folder),
+            Err(error) => seen.refuse(&error),
+        }
+        seen
+    }
+
+    /// Whether `serve` would take it.
+    pub fn is_servable(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn refuse(&mut self, error: &LoadError) {
+        self.problems.push(chain(error));
+    }
+
+    fn look_into(&mut self, folder: &ModelFolder) {
+        let root = &folder.root;
+        let decoder = Decoder::load(root).map_err(|source| LoadError::Model {
+            dir: root.clone(),
+            source,
+        });
+        let encoder = PromptEncoder::load(root).map_err(|source| LoadError::Text {
+            dir: root.clone(),
+            source,
+        });
+        let (decoder, encoder) = match (decoder, encoder) {
+            (Ok(decoder), Ok(encoder)) => (decoder, encoder),
+            (decoder, encoder) => {
+                let errors = [decoder.err(), encoder.err()];
+                errors.iter().flatten().for_each(|error| self.refuse(error));
+                return;
+            }
+        };
+        self.describe_base(root, &decoder, &encoder);
+        let hash = match base_hash(root).map_err(LoadError::Hash) {
+            Ok(hash) => hash,
+            Err(error) => return self.refuse(&error),
+        };
+        self.facts.push(format!("base hash: {hash}"));
+        let base = BaseParts {
+            decoder: &decoder,
+            encoder: &encoder,
+            hash: &hash,
+        };
+        for (index, policy) in folder.policies.iter().enumerate() {
+            self.describe_policy(policy, index == folder.default, &base);
+        }
+    }
+
+    fn describe_base(&mut self, root: &Path, decoder: &Decoder, encoder: &PromptEncoder) {
+        let config = decoder.config();
+        self.facts.push(format!("folder: {}", root.display()));
+        self.facts.push(format!(
+            "family: {:?}, {} layers, width {}, vocabulary {}, context {} tokens",
+            config.family,
+            config.num_layers(),
+            config.hidden_size,
+            config.vocab_size,
+            config.max_positions
+        ));
+        self.facts.push(format!(
+            "chat template: {}",
+            if encoder.has_chat_template() {
+                "yes"
+            } else {
+                "none; plain prompts only"
+            }
+        ));
+        let known = encoder.tokenizer().vocab_size();
+        if known > config.vocab_size {
+            self.problems.push(format!(
+                "the tokenizer has {known} tokens, but the model only {}; they belong to \
+                 different checkpoints",
+                config.vocab_size
+            ));
+        }
+    }
+
+    fn describe_policy(&mut self, folder: &PolicyFolder, is_default: bool, base: &BaseParts<'_>) {
+        let policy = match LivePolicy::load(folder, base) {
+            Ok(policy) => policy,
+            Err(error) => return self.refuse(&error),
+        };
+        let adapter = if policy.adapter.is_some() {
+            ", with an adapter"
+        } else {
+            ""
+        };
+        let default = if is_default { ", the default" } else { "" };
+        self.facts.push(format!(
+            "model `{}` version {}{adapter}{default}",
+            policy.id, policy.version
+        ));
+        match &policy.manifest {
+            None => self.facts.push("  unsteered: no steering.json".to_owned()),
+            Some(manifest) => {
+                for objective in manifest.objectives.iter() {
+                    let most = objective
+                        .max_weight
+                        .map_or_else(String::new, |max| format!(" to {max}"));
+                    self.facts.push(format!(
+                        "  objective `{}`: {} (default {}, from {}{most})",
+                        objective.name,
+                        objective.description,
+                        objective.default_weight,
+                        objective.min_weight
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fact in &self.facts {
+            writeln!(f, "{fact}")?;
+        }
+        match self.problems.as_slice() {
+            [] => writeln!(f, "can be served"),
+            problems => {
+                writeln!(f, "cannot be served:")?;
+                problems
+                    .iter()
+                    .try_for_each(|problem| writeln!(f, "  - {problem}"))
+            }
+        }
+    }
+}

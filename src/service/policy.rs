@@ -1,0 +1,111 @@
+//! One model id of the API: a base or a policy over it, with what it can be steered by.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::LoadError;
+use super::folder::{MANIFEST_FILE, PolicyFolder};
+use crate::model::{Decoder, LoraAdapter};
+use crate::steering::SteeringManifest;
+use crate::text::PromptEncoder;
+use crate::training::fingerprint::hash_files;
+
+/// Files that make a policy what it is, beyond its base.
+const POLICY_FILES: [&str; 3] = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    MANIFEST_FILE,
+];
+
+/// A policy that answers requests. Immutable: a new version is a new value.
+pub struct LivePolicy {
+    /// Its id in the API.
+    pub id: String,
+    /// `ID-` and twelve hex digits of its content and its base's.
+    pub version: String,
+    /// When its files were written, in seconds since 1970.
+    pub created: u64,
+    /// What it can be steered by; `None` is an ordinary model.
+    pub manifest: Option<SteeringManifest>,
+    /// Its adapter; `None` is the base alone.
+    pub adapter: Option<Arc<LoraAdapter>>,
+}
+
+/// What a policy must fit.
+pub(super) struct BaseParts<'a> {
+    pub(super) decoder: &'a Decoder,
+    pub(super) encoder: &'a PromptEncoder,
+    /// Of the base's configuration, tokenizer and tensors.
+    pub(super) hash: &'a str,
+}
+
+impl LivePolicy {
+    /// Loads one policy and holds its manifest against the base.
+    ///
+    /// # Errors
+    /// A file that cannot be used, or a manifest that does not fit.
+    pub(super) fn load(folder: &PolicyFolder, base: &BaseParts<'_>) -> Result<Self, LoadError> {
+        let manifest = match folder.has_manifest {
+            true => Some(load_manifest(&folder.dir, base)?),
+            false => None,
+        };
+        let adapter = match folder.has_adapter {
+            true => Some(Arc::new(
+                LoraAdapter::load(&folder.dir, base.decoder).map_err(|source| {
+                    LoadError::Model {
+                        dir: folder.dir.clone(),
+                        source,
+                    }
+                })?,
+            )),
+            false => None,
+        };
+        let own = hash_files(&folder.dir, &POLICY_FILES).map_err(LoadError::Hash)?;
+        let content = blake3::hash(format!("{}{}", base.hash, own.to_hex()).as_bytes());
+        Ok(Self {
+            version: format!("{}-{}", folder.id, &content.to_hex()[..12]),
+            created: written_at(&folder.dir),
+            id: folder.id.clone(),
+            manifest,
+            adapter,
+        })
+    }
+}
+
+fn load_manifest(dir: &Path, base: &BaseParts<'_>) -> Result<SteeringManifest, LoadError> {
+    let path = dir.join(MANIFEST_FILE);
+    let manifest = SteeringManifest::load(dir).map_err(LoadError::Manifest)?;
+    let misfit = |problem: String| LoadError::Misfit {
+        path: path.clone(),
+        problem,
+    };
+    let objectives = &manifest.objectives;
+    let span = manifest
+        .conditioning
+        .render(objectives, &objectives.equal());
+    base.encoder
+        .check_span(&span)
+        .map_err(|error| misfit(super::error::chain(&error)))?;
+    if let Some(stated) = &manifest.base
+        && stated.hash != base.hash
+    {
+        return Err(misfit(format!(
+            "it was trained over the base `{}` with hash {}, but the base here has hash {}; put \
+             the policy under the base it was trained on",
+            stated.name, stated.hash, base.hash
+        )));
+    }
+    Ok(manifest)
+}
+
+/// When a folder's newest file of ours was written; 0 where the file system does not tell.
+fn written_at(dir: &Path) -> u64 {
+    POLICY_FILES
+        .iter()
+        .chain(&["config.json"])
+        .filter_map(|name| dir.join(name).metadata().ok()?.modified().ok())
+        .filter_map(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .map(|age| age.as_secs())
+        .max()
+        .unwrap_or(0)
+}

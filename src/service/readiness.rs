@@ -1,0 +1,80 @@
+//! Whether the service can answer now: a token decoded lately, or one decoded to find out.
+
+use std::time::Duration;
+
+use super::app::App;
+use super::error::RequestError;
+use super::lifecycle::Phase;
+use crate::engine::{EngineError, GenerationRequest, TokenEvent};
+use crate::types::SamplingParams;
+
+/// A token as young as this proves that the engine decodes.
+const FRESH: Duration = Duration::from_secs(15);
+/// How long the probe may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why the service is not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unready {
+    /// It is about to end.
+    Draining,
+    /// The engine's thread has ended.
+    EngineDead,
+    /// A probe token did not come in time.
+    Silent,
+}
+
+impl App {
+    /// Ready means: a token was decoded lately, by anyone; else one is decoded now.
+    ///
+    /// # Errors
+    /// Why no token can be had.
+    pub async fn ready(&self) -> Result<(), Unready> {
+        if self.lifecycle.phase() > Phase::Serving {
+            return Err(Unready::Draining);
+        }
+        if !self.engine.is_alive() {
+            return Err(Unready::EngineDead);
+        }
+        if self.lifecycle.decoded_within(FRESH) {
+            return Ok(());
+        }
+        match tokio::time::timeout(PATIENCE, self.decode_one()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(RequestError::EngineStopped)) => Err(Unready::EngineDead),
+            Ok(Err(_)) | Err(_) => Err(Unready::Silent),
+        }
+    }
+
+    /// Decodes one token of the shortest prompt there is.
+    ///
+    /// # Errors
+    /// The engine cannot.
+    pub async fn decode_one(&self) -> Result<(), RequestError> {
+        let first = self.encoder.tokenizer().bos_id().unwrap_or(0);
+        let sampling = SamplingParams {
+            temperature: 0.0,
+            max_tokens: 1,
+            ..Default::default()
+        };
+        let request = GenerationRequest {
+            prompt: vec![first],
+            adapter: None,
+            sampling,
+        };
+        let failed = |error| match error {
+            EngineError::Stopped => RequestError::EngineStopped,
+            other => RequestError::Engine(other),
+        };
+        let mut tokens = self.engine.submit(request).map_err(failed)?;
+        match tokens.next().await {
+            Some(TokenEvent::Token(_)) => {
+                self.lifecycle.token_decoded();
+                Ok(())
+            }
+            Some(TokenEvent::Finished { .. }) => Ok(()),
+            Some(TokenEvent::Failed(error)) => Err(failed(error)),
+            None => Err(RequestError::EngineStopped),
+        }
+    }
+}
