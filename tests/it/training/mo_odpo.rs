@@ -216,3 +216,36 @@ fn losses_that_are_not_finite_end_the_job_after_three_steps_in_a_row() {
     );
     assert_eq!(recorder.reports.len(), 2);
 }
+
+/// The whole idea, small: from a random model that ignores its weights to one whose answers' length
+/// follows them. The weight is written three times because the model is tiny.
+#[test]
+fn a_policy_learns_to_follow_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = job(folder.path(), "[policy]\ntrain = \"full\"");
+    job.job.steps = 26;
+    job.conditioning.template = "{brevity}{brevity}{brevity} {detail}".into();
+    job.conditioning.decimals = 0;
+    job.rollout.prompts_per_step = 48;
+    job.rollout.max_tokens = 6;
+    job.rollout.micro_batch_tokens = 2048;
+    job.rollout.condition_dropout = 0.0;
+    job.rollout.weights.share_one_hot = 1.0;
+    job.rollout.weights.share_equal = 0.0;
+    job.pairs.missing_eos_penalty = 0.0;
+    job.loss.beta = 0.02;
+    if let Some(optimizer) = &mut job.optimizer {
+        optimizer.learning_rate = 0.005;
+    }
+    let mut recorder = Recorder::new(None);
+    run(&job, &mut recorder).unwrap();
+    let correlation = |step: usize| {
+        ["brevity", "detail"].map(|name| {
+            let metric = format!("reward/{name}/weight_correlation");
+            recorder.reports[step - 1].metric(&metric).unwrap()
+        })
+    };
+    let (before, after) = (correlation(1), correlation(26));
+    assert!(before.iter().all(|c| c.abs() < 0.3), "{before:?}");
+    assert!(after.iter().all(|c| *c > 0.7), "{after:?}");
+}
