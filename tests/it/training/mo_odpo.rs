@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use steersman::training::TrainingError;
-use steersman::training::config::{Job, MoOdpoJob};
+use steersman::training::config::{Job, MoOdpoJob, ScheduleKind};
 use steersman::training::loss::{LossSettings, PreferenceLoss};
 use steersman::training::mo_odpo::run;
 use steersman::training::observe::Ending;
@@ -236,6 +236,7 @@ fn a_policy_learns_to_follow_its_weights() {
     job.loss.beta = 0.02;
     if let Some(optimizer) = &mut job.optimizer {
         optimizer.learning_rate = 0.005;
+        optimizer.schedule = ScheduleKind::Constant;
     }
     let mut recorder = Recorder::new(None);
     run(&job, &mut recorder).unwrap();
