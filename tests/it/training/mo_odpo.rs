@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use steersman::training::TrainingError;
-use steersman::training::config::{Job, MoOdpoJob, ScheduleKind};
+use steersman::training::config::{Job, MoOdpoJob};
 use steersman::training::loss::{LossSettings, PreferenceLoss};
 use steersman::training::mo_odpo::run;
 use steersman::training::observe::Ending;
@@ -223,7 +223,7 @@ fn losses_that_are_not_finite_end_the_job_after_three_steps_in_a_row() {
 fn a_policy_learns_to_follow_its_weights() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = job(folder.path(), "[policy]\ntrain = \"full\"");
-    job.job.steps = 26;
+    job.job.steps = 44;
     job.conditioning.template = "{brevity}{brevity}{brevity} {detail}".into();
     job.conditioning.decimals = 0;
     job.rollout.prompts_per_step = 48;
@@ -236,17 +236,23 @@ fn a_policy_learns_to_follow_its_weights() {
     job.loss.beta = 0.02;
     if let Some(optimizer) = &mut job.optimizer {
         optimizer.learning_rate = 0.005;
-        optimizer.schedule = ScheduleKind::Constant;
     }
     let mut recorder = Recorder::new(None);
     run(&job, &mut recorder).unwrap();
-    let correlation = |step: usize| {
-        ["brevity", "detail"].map(|name| {
-            let metric = format!("reward/{name}/weight_correlation");
-            recorder.reports[step - 1].metric(&metric).unwrap()
-        })
-    };
-    let (before, after) = (correlation(1), correlation(26));
-    assert!(before.iter().all(|c| c.abs() < 0.3), "{before:?}");
-    assert!(after.iter().all(|c| *c > 0.7), "{after:?}");
+    // The last steps together: single steps of 48 prompts scatter.
+    for name in ["brevity", "detail"] {
+        let metric = format!("reward/{name}/weight_correlation");
+        let last = &recorder.reports[39..];
+        let sum: f64 = last
+            .iter()
+            .map(|report| report.metric(&metric).unwrap())
+            .sum();
+        assert!(
+            sum / last.len() as f64 > 0.7,
+            "{name}: {}",
+            sum / last.len() as f64
+        );
+        let before = recorder.reports[0].metric(&metric).unwrap();
+        assert!(before.abs() < 0.3, "{name}: {before} before training");
+    }
 }
