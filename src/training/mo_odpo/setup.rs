@@ -281,7 +281,9 @@ impl<'a> Trainer<'a> {
         let folder = self.job.job.output.join("policy");
         self.policy.trainable().save(&self.job.job.model, &folder)?;
         let manifest = self.manifest()?;
-        manifest.save(&folder).map_err(|error| TrainingError::Steering(Box::new(error)))?;
+        manifest
+            .save(&folder)
+            .map_err(|error| TrainingError::Steering(Box::new(error)))?;
         observer.log(&format!("wrote {}", folder.display()));
         Ok(())
     }
@@ -317,9 +319,12 @@ impl<'a> Trainer<'a> {
         });
         Ok(SteeringManifest {
             format_version: 1,
-            description: String::new(),
-            description: String::new(),
-            name: name(&self.job.job.output),
+            name: self
+                .job
+                .name
+                .clone()
+                .unwrap_or_else(|| name(&self.job.job.output)),
+            description: self.job.description.clone(),
             objectives: self.objectives.clone(),
             conditioning: self.job.conditioning.clone(),
             normalizers: self.normalizers.iter().map(stats).collect(),
