@@ -132,7 +132,8 @@ struct Bench {
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     let decoder = Arc::new(Decoder::load(&args.model)?);
     let folder = policy_folder(args);
-    let manifest = SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
+    let manifest =
+        SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
     let adapter = match &args.policy {
         Some(_) => Some(Arc::new(LoraAdapter::load(&folder, &decoder)?)),
         None => None,
@@ -171,7 +172,9 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         normalizers: &normalizers,
         judges: &judges,
         points: &points,
-        baseline: baseline_points.as_ref().map(|(name, points)| (*name, points.as_slice())),
+        baseline: baseline_points
+            .as_ref()
+            .map(|(name, points)| (*name, points.as_slice())),
         samples: args.samples,
     }
     .report()?;
@@ -183,7 +186,9 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     if args.record {
         let mut manifest = bench.manifest;
         manifest.evaluation = summary(&report);
-        manifest.save(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
+        manifest
+            .save(&folder)
+            .map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
     }
     tell(&report, &args.out);
     Ok(())
@@ -212,13 +217,20 @@ fn policy_folder(args: &EvaluateArgs) -> PathBuf {
         None => args.model.clone(),
         Some(policy) => {
             let named = args.model.join("policies").join(policy);
-            if named.is_dir() { named } else { PathBuf::from(policy) }
+            if named.is_dir() {
+                named
+            } else {
+                PathBuf::from(policy)
+            }
         }
     }
 }
 
 /// The baseline's name and adapter; none where there is nothing to compare with.
-#[expect(clippy::type_complexity, reason = "a name and an optional adapter, used once")]
+#[expect(
+    clippy::type_complexity,
+    reason = "a name and an optional adapter, used once"
+)]
 fn baseline(
     args: &EvaluateArgs,
     has_adapter: bool,
@@ -237,12 +249,20 @@ fn baseline(
 
 fn prompts(path: &Path, limit: Option<usize>) -> Result<Vec<EvalPrompt>, TrainingError> {
     let rows = read_prompts(path)?.into_iter();
-    let rows = rows.map(|row| EvalPrompt { id: row.id, prompt: row.prompt, record: row.record });
+    let rows = rows.map(|row| EvalPrompt {
+        id: row.id,
+        prompt: row.prompt,
+        record: row.record,
+    });
     Ok(rows.take(limit.unwrap_or(usize::MAX)).collect())
 }
 
 fn normalizers(manifest: &SteeringManifest) -> Result<Vec<Normalizer>, RewardError> {
-    manifest.normalizers.iter().map(|n| Normalizer::new(n.mean, n.std, n.clip)).collect()
+    manifest
+        .normalizers
+        .iter()
+        .map(|n| Normalizer::new(n.mean, n.std, n.clip))
+        .collect()
 }
 
 /// Rewards of the objectives, in their order, and outside judges.
@@ -251,24 +271,40 @@ fn rewards(
     manifest: &SteeringManifest,
     folder: &Path,
 ) -> Result<(Named, Named), EvaluateError> {
-    let path = args.rewards.clone().unwrap_or_else(|| folder.join("steering.json"));
-    let fail = |reason: String| EvaluateError::RewardsFile { path: path.clone(), reason };
+    let path = args
+        .rewards
+        .clone()
+        .unwrap_or_else(|| folder.join("steering.json"));
+    let fail = |reason: String| EvaluateError::RewardsFile {
+        path: path.clone(),
+        reason,
+    };
     let file: RewardsFile = match &args.rewards {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
             toml::from_str(&text).map_err(|error| fail(error.to_string()))?
         }
         None => {
-            let stated = manifest.training.get("rewards").cloned().unwrap_or_default();
+            let stated = manifest
+                .training
+                .get("rewards")
+                .cloned()
+                .unwrap_or_default();
             let objectives = serde_json::from_value(stated)
                 .map_err(|_| fail("states no rewards; name a file with --rewards".into()))?;
-            RewardsFile { objectives, ..RewardsFile::default() }
+            RewardsFile {
+                objectives,
+                ..RewardsFile::default()
+            }
         }
     };
     let mut objectives = Named::new();
     for objective in manifest.objectives.iter() {
         let config = file.objectives.get(&objective.name).ok_or_else(|| {
-            fail(format!("no reward for the policy's objective `{}`", objective.name))
+            fail(format!(
+                "no reward for the policy's objective `{}`",
+                objective.name
+            ))
         })?;
         objectives.push((objective.name.clone(), build(config)?));
     }
@@ -279,14 +315,20 @@ fn rewards(
             objectives.len()
         )));
     }
-    let judges = file.judges.iter().map(|(name, config)| Ok((name.clone(), build(config)?)));
+    let judges = file
+        .judges
+        .iter()
+        .map(|(name, config)| Ok((name.clone(), build(config)?)));
     let judges = judges.collect::<Result<Named, RewardError>>()?;
     Ok((objectives, judges))
 }
 
 /// What the manifest keeps of a report.
 fn summary(report: &EvalReport) -> serde_json::Value {
-    let own = report.responses.iter().filter(|r| r.objective == r.measured);
+    let own = report
+        .responses
+        .iter()
+        .filter(|r| r.objective == r.measured);
     let objectives: serde_json::Map<String, serde_json::Value> = own
         .map(|r| {
             let response = serde_json::json!({
@@ -312,13 +354,24 @@ fn summary(report: &EvalReport) -> serde_json::Value {
 
 fn tell(report: &EvalReport, out: &Path) {
     for row in &report.responses {
-        let spearman = row.response.spearman.map_or("-".to_owned(), |x| format!("{x:.3}"));
-        eprintln!("{} against the weight of {}: spearman {spearman}", row.measured, row.objective);
+        let spearman = row
+            .response
+            .spearman
+            .map_or("-".to_owned(), |x| format!("{x:.3}"));
+        eprintln!(
+            "{} against the weight of {}: spearman {spearman}",
+            row.measured, row.objective
+        );
     }
     let reached = report.reached.mean_inner_product;
     let against = report
         .baseline_reached
         .as_ref()
-        .map_or_else(String::new, |b| format!(" (baseline {:.3})", b.mean_inner_product));
-    eprintln!("mean inner product {reached:.3}{against}; wrote {}", out.display());
+        .map_or_else(String::new, |b| {
+            format!(" (baseline {:.3})", b.mean_inner_product)
+        });
+    eprintln!(
+        "mean inner product {reached:.3}{against}; wrote {}",
+        out.display()
+    );
 }

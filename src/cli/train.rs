@@ -39,7 +39,8 @@ pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
             .spawn_scoped(scope, || run_job(&job, &mut observer))
             .map_err(|source| TrainingError::file("a training thread", source))?;
         // A panic goes on here, so that it ends the command as it would without the thread.
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        work.join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     observer.finish(ending);
     Ok(())
@@ -58,7 +59,10 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, TrainingError> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
     let fail = |source| TrainingError::file("the interrupt signal", source);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(fail)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(fail)?;
     std::thread::Builder::new()
         .name("interrupt".into())
         .spawn(move || {
@@ -79,7 +83,11 @@ struct Terminal {
 
 impl Terminal {
     fn new(plain: bool, stop: Arc<AtomicBool>) -> Self {
-        let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let bar = if plain {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
         let template = "{bar:30} {pos}/{len} {elapsed_precise} (left {eta_precise}) {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
@@ -97,23 +105,34 @@ impl Terminal {
 
     fn finish(&self, ending: Ending) {
         self.bar.finish_and_clear();
-        eprintln!("{}", match ending {
-            Ending::Finished => "finished",
-            Ending::Interrupted => "stopped and saved; run the same command to go on",
-        });
+        eprintln!(
+            "{}",
+            match ending {
+                Ending::Finished => "finished",
+                Ending::Interrupted => "stopped and saved; run the same command to go on",
+            }
+        );
     }
 }
 
 /// Metrics worth a place on the line, in order; a job has some of them.
 const SHOWN: [&str; 8] = [
-    "loss", "accuracy", "margin", "score", "kl/sequence", "completion_tokens", "tie_rate",
+    "loss",
+    "accuracy",
+    "margin",
+    "score",
+    "kl/sequence",
+    "completion_tokens",
+    "tie_rate",
     "grad_norm",
 ];
 
 fn shown(report: &StepReport) -> String {
-    let parts = SHOWN
-        .iter()
-        .filter_map(|name| report.metric(name).map(|value| format!("{name} {value:.3}")));
+    let parts = SHOWN.iter().filter_map(|name| {
+        report
+            .metric(name)
+            .map(|value| format!("{name} {value:.3}"))
+    });
     parts.collect::<Vec<_>>().join("  ")
 }
 
@@ -124,7 +143,12 @@ impl TrainObserver for Terminal {
 
     fn step(&mut self, report: &StepReport) {
         if self.plain {
-            eprintln!("step {}/{}  {}", report.step, report.total_steps, shown(report));
+            eprintln!(
+                "step {}/{}  {}",
+                report.step,
+                report.total_steps,
+                shown(report)
+            );
             return;
         }
         if self.bar.length() != Some(report.total_steps) {

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
+use crate::model::LoraAdapter;
 use crate::types::{SamplingParams, TokenId};
 
 use super::event::{EVENT_CAPACITY, WakeOnDrop};
@@ -15,7 +16,7 @@ use super::{EngineConfig, EngineError, EngineStats, StepModel, TokenStream};
 
 /// One completion to generate. `A` is the model's kind of adapter.
 #[derive(Debug)]
-pub struct GenerationRequest<A> {
+pub struct GenerationRequest<A = LoraAdapter> {
     /// The prompt's tokens, conditioning and special tokens included.
     pub prompt: Vec<TokenId>,
     /// The adapter of this request's rows; `None` is the base model.
@@ -43,8 +44,27 @@ pub(super) struct Submission<A> {
 
 /// A clonable way to the engine thread. When the last one is dropped, the thread finishes what it
 /// was given and ends.
+///
+/// ```
+/// # use std::{path::Path, sync::Arc};
+/// # use steersman::engine::{EngineConfig, EngineHandle, GenerationRequest, TokenEvent};
+/// # use steersman::{model::Decoder, types::SamplingParams};
+/// let decoder = Arc::new(Decoder::load(Path::new("tests/fixtures/llama"))?);
+/// let engine = EngineHandle::start(decoder, EngineConfig::default())?;
+/// let sampling = SamplingParams { max_tokens: 8, ..SamplingParams::default() };
+/// let request = GenerationRequest { prompt: vec![1, 2, 3], adapter: None, sampling };
+/// let mut stream = engine.submit(request)?;
+/// while let Some(event) = stream.blocking_next() {
+///     match event {
+///         TokenEvent::Token(token) => println!("{}", token.id),
+///         TokenEvent::Finished { usage, .. } => assert_eq!(usage.completion_tokens, 8),
+///         TokenEvent::Failed(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-pub struct EngineHandle<A> {
+pub struct EngineHandle<A = LoraAdapter> {
     // Declared before the waker: the channel must be closed when the engine looks.
     submissions: SyncSender<Submission<A>>,
     waker: WakeOnDrop,

@@ -170,7 +170,10 @@ impl Findings<'_> {
             None => Vec::new(),
         };
         let reference_point = reference_point(points.iter().chain(&baseline_points));
-        let above = points.iter().filter(|p| p.gain.is_some_and(|gain| gain.value > 0.0)).count();
+        let above = points
+            .iter()
+            .filter(|p| p.gain.is_some_and(|gain| gain.value > 0.0))
+            .count();
         Ok(EvalReport {
             format_version: 1,
             policy: self.policy.to_owned(),
@@ -181,7 +184,9 @@ impl Findings<'_> {
             sampling: self.sampling.clone(),
             normalizers: self.normalizers.to_vec(),
             reached: reached(&points, &reference_point),
-            baseline_reached: self.baseline.map(|_| reached(&baseline_points, &reference_point)),
+            baseline_reached: self
+                .baseline
+                .map(|_| reached(&baseline_points, &reference_point)),
             reference_point,
             points_above_baseline: above,
             responses: self.responses(&scored, against),
@@ -199,17 +204,29 @@ impl Findings<'_> {
                 .map(|(_, model)| score(model.as_ref(), self.prompts, &point.answers))
                 .collect::<Result<Vec<_>, _>>()
         };
-        let each = |models| points.iter().map(|p| ask(models, p)).collect::<Result<Vec<_>, _>>();
+        let each = |models| {
+            points
+                .iter()
+                .map(|p| ask(models, p))
+                .collect::<Result<Vec<_>, _>>()
+        };
         let rewards: Vec<Vec<Vec<f64>>> = each(self.objectives)?;
         let normalize = |rewards: &Vec<Vec<f64>>| -> Vec<Vec<f64>> {
             let each = rewards.iter().zip(self.normalizers);
             each.map(|(values, n)| {
-                values.iter().map(|x| f64::from(n.apply(*x as f32))).collect()
+                values
+                    .iter()
+                    .map(|x| f64::from(n.apply(*x as f32)))
+                    .collect()
             })
             .collect()
         };
         let normalized = rewards.iter().map(normalize).collect();
-        Ok(Scored { rewards, normalized, judged: each(self.judges)? })
+        Ok(Scored {
+            rewards,
+            normalized,
+            judged: each(self.judges)?,
+        })
     }
 
     fn point_reports(
@@ -236,7 +253,11 @@ impl Findings<'_> {
                 let measured: Vec<Measured<'_>> = point
                     .answers
                     .iter()
-                    .map(|a| Measured { text: &a.text, tokens: a.tokens, finished: a.finished })
+                    .map(|a| Measured {
+                        text: &a.text,
+                        tokens: a.tokens,
+                        finished: a.finished,
+                    })
                     .collect();
                 PointReport {
                     rewards: scored.rewards[i].iter().map(interval).collect(),
@@ -255,8 +276,11 @@ impl Findings<'_> {
     fn responses(&self, scored: &Scored, baseline: Option<&Scored>) -> Vec<NamedResponse> {
         let mut responses = Vec::new();
         for (k, (objective, _)) in self.objectives.iter().enumerate() {
-            let weights: Vec<f64> =
-                self.points.iter().map(|point| f64::from(point.weights[k])).collect();
+            let weights: Vec<f64> = self
+                .points
+                .iter()
+                .map(|point| f64::from(point.weights[k]))
+                .collect();
             let column = |table: &[Vec<Vec<f64>>], j: usize| -> Vec<Vec<f64>> {
                 table.iter().map(|point| point[j].clone()).collect()
             };
@@ -283,8 +307,15 @@ impl Findings<'_> {
         shown
             .map(|(i, prompt)| Sample {
                 id: prompt.id.clone(),
-                question: prompt.prompt.last().map_or_else(String::new, |m| m.content.clone()),
-                answers: self.points.iter().map(|p| p.answers[i].text.clone()).collect(),
+                question: prompt
+                    .prompt
+                    .last()
+                    .map_or_else(String::new, |m| m.content.clone()),
+                answers: self
+                    .points
+                    .iter()
+                    .map(|p| p.answers[i].text.clone())
+                    .collect(),
             })
             .collect()
     }
@@ -298,15 +329,26 @@ pub fn refusals(
     let safe: Vec<bool> = prompts
         .iter()
         .map(|prompt| {
-            prompt.record["safe"].as_bool().ok_or_else(|| EvalError::Setting {
-                name: "refusal prompts",
-                reason: format!("row `{}` has no field `safe` of true or false", prompt.id),
-            })
+            prompt.record["safe"]
+                .as_bool()
+                .ok_or_else(|| EvalError::Setting {
+                    name: "refusal prompts",
+                    reason: format!("row `{}` has no field `safe` of true or false", prompt.id),
+                })
         })
         .collect::<Result<_, _>>()?;
     let rate = |point: &SweptPoint, wanted: bool| {
-        let asked = || safe.iter().zip(&point.answers).filter(|(safe, _)| **safe == wanted);
-        wilson(asked().filter(|(_, answer)| is_refusal(&answer.text)).count(), asked().count())
+        let asked = || {
+            safe.iter()
+                .zip(&point.answers)
+                .filter(|(safe, _)| **safe == wanted)
+        };
+        wilson(
+            asked()
+                .filter(|(_, answer)| is_refusal(&answer.text))
+                .count(),
+            asked().count(),
+        )
     };
     Ok(points
         .iter()
@@ -321,7 +363,10 @@ pub fn refusals(
 impl EvalReport {
     /// Writes `report.json`, `report.html` and the plots as `.svg` files.
     pub fn write(&self, folder: &Path) -> Result<(), EvalError> {
-        let fail = |source| EvalError::Write { path: folder.to_owned(), source };
+        let fail = |source| EvalError::Write {
+            path: folder.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(folder).map_err(fail)?;
         let json = serde_json::to_string_pretty(self).map_err(std::io::Error::other);
         std::fs::write(folder.join("report.json"), json.map_err(fail)?).map_err(fail)?;
@@ -340,7 +385,9 @@ fn names(models: &[(String, Box<dyn RewardModel>)]) -> Vec<String> {
 /// Weights times rewards, prompt by prompt.
 fn weighted(weights: &[f64], rewards: &[Vec<f64>]) -> Vec<f64> {
     let count = rewards.first().map_or(0, Vec::len);
-    (0..count).map(|j| weights.iter().zip(rewards).map(|(w, r)| w * r[j]).sum()).collect()
+    (0..count)
+        .map(|j| weights.iter().zip(rewards).map(|(w, r)| w * r[j]).sum())
+        .collect()
 }
 
 fn reference_point<'a>(points: impl Iterator<Item = &'a PointReport>) -> Vec<f64> {

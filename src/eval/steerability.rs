@@ -31,12 +31,20 @@ pub fn response(weights: &[f64], values: &[Vec<f64>]) -> Response {
         each_value.extend(values);
     }
     let curve = by_weight(weights, &means);
-    let falls = curve.windows(2).filter(|pair| pair[1].1 < pair[0].1).count();
+    let falls = curve
+        .windows(2)
+        .filter(|pair| pair[1].1 < pair[0].1)
+        .count();
     let range = match (curve.first(), curve.last()) {
         (Some(low), Some(high)) => high.1 - low.1,
         _ => 0.0,
     };
-    let spread = mean(&values.iter().map(|values| deviation(values)).collect::<Vec<_>>());
+    let spread = mean(
+        &values
+            .iter()
+            .map(|values| deviation(values))
+            .collect::<Vec<_>>(),
+    );
     Response {
         spearman: spearman(weights, &means),
         kendall: kendall(weights, &means),
@@ -59,7 +67,10 @@ pub fn by_weight(weights: &[f64], values: &[f64]) -> Vec<(f64, f64)> {
             _ => curve.push((weights[i], vec![values[i]])),
         }
     }
-    curve.into_iter().map(|(weight, group)| (weight, mean(&group))).collect()
+    curve
+        .into_iter()
+        .map(|(weight, group)| (weight, mean(&group)))
+        .collect()
 }
 
 /// Mean realised score: the average over points of the weights times the mean rewards there.
@@ -93,8 +104,10 @@ mod tests {
 
     #[test]
     fn a_fall_in_the_middle_is_one_violation_of_three() {
-        let response =
-            response(&[0.0, 0.3, 0.6, 1.0], &[vec![0.0], vec![2.0], vec![1.0], vec![3.0]]);
+        let response = response(
+            &[0.0, 0.3, 0.6, 1.0],
+            &[vec![0.0], vec![2.0], vec![1.0], vec![3.0]],
+        );
         assert!((response.monotone_violations - 1.0 / 3.0).abs() < 1e-12);
     }
 

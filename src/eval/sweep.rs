@@ -42,7 +42,13 @@ pub struct SweepSettings {
 
 impl Default for SweepSettings {
     fn default() -> Self {
-        Self { max_tokens: 128, temperature: 0.7, top_p: 0.9, top_k: 0, seed: 0 }
+        Self {
+            max_tokens: 128,
+            temperature: 0.7,
+            top_p: 0.9,
+            top_k: 0,
+            seed: 0,
+        }
     }
 }
 
@@ -90,7 +96,10 @@ pub fn weight_grid(
 ) -> Result<Vec<WeightVector>, EvalError> {
     if points < 2 {
         let reason = format!("{points} points per edge, expected at least 2");
-        return Err(EvalError::Setting { name: "grid", reason });
+        return Err(EvalError::Setting {
+            name: "grid",
+            reason,
+        });
     }
     let steps = points - 1;
     compositions(steps, objectives.len())
@@ -108,11 +117,13 @@ fn compositions(total: usize, count: usize) -> Vec<Vec<usize>> {
         return vec![vec![total]; count];
     }
     let with_first = |first: usize| {
-        compositions(total - first, count - 1).into_iter().map(move |rest| {
-            let mut parts = vec![first];
-            parts.extend(rest);
-            parts
-        })
+        compositions(total - first, count - 1)
+            .into_iter()
+            .map(move |rest| {
+                let mut parts = vec![first];
+                parts.extend(rest);
+                parts
+            })
     };
     (0..=total).flat_map(with_first).collect()
 }
@@ -127,7 +138,10 @@ pub fn sweep<A: Send + Sync + 'static>(
     grid.iter()
         .map(|weights| {
             let answers = answer_all(subject, prompts, weights, settings)?;
-            Ok(SweptPoint { weights: weights.as_slice().to_vec(), answers })
+            Ok(SweptPoint {
+                weights: weights.as_slice().to_vec(),
+                answers,
+            })
         })
         .collect()
 }
@@ -154,9 +168,16 @@ fn answer_all<A: Send + Sync + 'static>(
     let answer = |completion: Completion| {
         let finished = completion.reason == FinishReason::Stop;
         let tokens = completion.tokens.len() - usize::from(finished);
-        SweptAnswer { text: tokenizer.decode(&completion.tokens[..tokens]), tokens, finished }
+        SweptAnswer {
+            text: tokenizer.decode(&completion.tokens[..tokens]),
+            tokens,
+            finished,
+        }
     };
-    Ok(complete_all(subject.engine, requests)?.into_iter().map(answer).collect())
+    Ok(complete_all(subject.engine, requests)?
+        .into_iter()
+        .map(answer)
+        .collect())
 }
 
 fn sampling(settings: &SweepSettings, place: u64, stop_ids: &[TokenId]) -> SamplingParams {
@@ -165,7 +186,9 @@ fn sampling(settings: &SweepSettings, place: u64, stop_ids: &[TokenId]) -> Sampl
         top_p: settings.top_p,
         top_k: settings.top_k,
         // Any bijection of the place will do; the engine mixes the seed itself.
-        seed: settings.seed.wrapping_add(place.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        seed: settings
+            .seed
+            .wrapping_add(place.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         max_tokens: settings.max_tokens,
         stop_token_ids: stop_ids.to_vec(),
         ..SamplingParams::default()
@@ -189,7 +212,11 @@ pub fn score(
             record: &prompt.record,
         })
         .collect();
-    Ok(reward.score(&exchanges)?.into_iter().map(f64::from).collect())
+    Ok(reward
+        .score(&exchanges)?
+        .into_iter()
+        .map(f64::from)
+        .collect())
 }
 
 #[cfg(test)]
@@ -201,6 +228,10 @@ mod tests {
         assert_eq!(compositions(2, 2), [[0, 2], [1, 1], [2, 0]]);
         let triangle = compositions(10, 3);
         assert_eq!(triangle.len(), 66);
-        assert!(triangle.iter().all(|parts| parts.iter().sum::<usize>() == 10));
+        assert!(
+            triangle
+                .iter()
+                .all(|parts| parts.iter().sum::<usize>() == 10)
+        );
     }
 }

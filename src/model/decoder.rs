@@ -206,9 +206,8 @@ impl Decoder {
     ) -> Result<(), ModelError> {
         let vocabulary = self.config.vocab_size;
         if batch.is_empty() {
-            return Err(ModelError::Compute(candle_core::Error::Msg(format!(
-                "a forward pass needs at least one token"
-            ))));
+            let reason = "a forward pass needs at least one token".to_owned();
+            return Err(candle_core::Error::Msg(reason).into());
         }
         if let Some(id) = batch
             .token_ids

@@ -49,9 +49,10 @@ impl<'a> TextSet<'a> {
     /// Reads and encodes a job's training texts.
     pub fn read(job: &'a SupervisedJob, encoder: &'a PromptEncoder) -> Result<Self, TrainingError> {
         let conditioning = match &job.warm_up {
-            Some(settings) => {
-                Some(Conditioning { settings, objectives: settings.objective_set()? })
-            }
+            Some(settings) => Some(Conditioning {
+                settings,
+                objectives: settings.objective_set()?,
+            }),
             None => None,
         };
         let mut set = Self {
@@ -72,7 +73,9 @@ impl<'a> TextSet<'a> {
             }
         }
         if set.places.is_empty() {
-            return Err(TrainingError::Data("no training sequence in the files".into()));
+            return Err(TrainingError::Data(
+                "no training sequence in the files".into(),
+            ));
         }
         Ok(set)
     }
@@ -116,9 +119,15 @@ impl<'a> TextSet<'a> {
             let mut rng = stream(self.seed, "warm-up", &[turn]);
             let settings = conditioning.settings;
             if rng.random::<f64>() < settings.share {
-                let drawn = settings.weights.draw(conditioning.objectives.len(), &mut rng);
+                let drawn = settings
+                    .weights
+                    .draw(conditioning.objectives.len(), &mut rng);
                 let weights = drawn.rounded(settings.conditioning.decimals);
-                span = Some(settings.conditioning.render(&conditioning.objectives, &weights));
+                span = Some(
+                    settings
+                        .conditioning
+                        .render(&conditioning.objectives, &weights),
+                );
             }
         }
         let (tokens, targets) = self.encoder.encode_dialogue(turns, span.as_ref())?;
@@ -170,7 +179,10 @@ fn pieces(tokens: &[TokenId], max_tokens: usize) -> Vec<TrainSequence> {
         let end = (start + max_tokens).min(tokens.len());
         let mut targets = vec![true; end - start];
         targets[0] = false;
-        pieces.push(TrainSequence { tokens: tokens[start..end].to_vec(), targets });
+        pieces.push(TrainSequence {
+            tokens: tokens[start..end].to_vec(),
+            targets,
+        });
         start = end - 1;
     }
     pieces
@@ -197,7 +209,11 @@ mod tests {
         assert_eq!(lengths, [4, 4, 4]);
         let mut targets = Vec::new();
         for piece in &pieces {
-            let aimed = piece.tokens.iter().zip(&piece.targets).filter(|(_, target)| **target);
+            let aimed = piece
+                .tokens
+                .iter()
+                .zip(&piece.targets)
+                .filter(|(_, target)| **target);
             targets.extend(aimed.map(|(token, _)| *token));
         }
         assert_eq!(targets, (1..10).collect::<Vec<_>>());
@@ -211,6 +227,12 @@ mod tests {
     #[test]
     fn a_long_dialogue_loses_its_end() {
         let sequence = cut(vec![1, 2, 3], vec![true, false, true], 2);
-        assert_eq!(sequence, TrainSequence { tokens: vec![1, 2], targets: vec![false, false] });
+        assert_eq!(
+            sequence,
+            TrainSequence {
+                tokens: vec![1, 2],
+                targets: vec![false, false]
+            }
+        );
     }
 }

@@ -13,7 +13,10 @@ pub struct UpdateGuard {
 impl UpdateGuard {
     /// Ends the job at `max_failures` bad steps in a row, `failures` of which have been.
     pub fn new(max_failures: u32, failures: u32) -> Self {
-        Self { max_failures, failures }
+        Self {
+            max_failures,
+            failures,
+        }
     }
 
     /// Bad steps in a row so far.
@@ -40,9 +43,15 @@ impl UpdateGuard {
         };
         self.failures += 1;
         if self.failures >= self.max_failures {
-            return Err(TrainingError::NotFinite { step, what, failures: self.failures });
+            return Err(TrainingError::NotFinite {
+                step,
+                what,
+                failures: self.failures,
+            });
         }
-        observer.log(&format!("step {step}: the {what} is not finite; no update was made"));
+        observer.log(&format!(
+            "step {step}: the {what} is not finite; no update was made"
+        ));
         Ok(false)
     }
 }
@@ -62,6 +71,11 @@ mod tests {
         assert!(!check(f64::INFINITY, 1.0).unwrap());
         assert!(!check(f64::NAN, 1.0).unwrap());
         let error = check(1.0, f64::NAN).unwrap_err();
-        assert!(error.to_string().contains("gradient was not finite in 3 steps"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("gradient was not finite in 3 steps"),
+            "{error}"
+        );
     }
 }

@@ -55,7 +55,10 @@ impl Policy {
 
     /// The policy as it was at the start, constant.
     pub fn reference(&self) -> Side<'_> {
-        Side { decoder: &self.reference_decoder, adapter: self.reference_adapter.as_ref() }
+        Side {
+            decoder: &self.reference_decoder,
+            adapter: self.reference_adapter.as_ref(),
+        }
     }
 
     /// Where completions of the policy as it is now come from.
@@ -90,10 +93,16 @@ struct Copies(BTreeMap<String, Var>);
 
 impl TensorSource for Copies {
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let fail = |reason: String| ModelError::Tensor { name: name.to_owned(), reason };
+        let fail = |reason: String| ModelError::Tensor {
+            name: name.to_owned(),
+            reason,
+        };
         let var = self.0.get(name).ok_or_else(|| fail("is missing".into()))?;
         if var.dims() != shape {
-            return Err(fail(format!("has shape {:?}, expected {shape:?}", var.dims())));
+            return Err(fail(format!(
+                "has shape {:?}, expected {shape:?}",
+                var.dims()
+            )));
         }
         Ok(var.as_tensor().detach().copy()?)
     }

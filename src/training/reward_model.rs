@@ -82,16 +82,27 @@ impl Trainer<'_> {
         let norm = outcome.gradients.clip(self.optimizer.max_grad_norm)?;
         let rate = learning_rate(&self.optimizer, self.step, self.job.job.steps);
         let tokens: usize = pairs.iter().map(|pair| pair.tokens()).sum();
-        if self.guard.check(self.step + 1, outcome.loss, norm, observer)? {
+        if self
+            .guard
+            .check(self.step + 1, outcome.loss, norm, observer)?
+        {
             self.adam.step(&outcome.gradients, rate)?;
         }
         self.step += 1;
 
         let mut report = StepReport::new(self.step, self.job.job.steps);
         report.record("loss", outcome.loss);
-        let right = outcome.margins.iter().filter(|margin| **margin > 0.0).count();
+        let right = outcome
+            .margins
+            .iter()
+            .filter(|margin| **margin > 0.0)
+            .count();
         report.record("accuracy", right as f64 / outcome.margins.len() as f64);
-        let total: f64 = outcome.margins.iter().map(|margin| f64::from(*margin)).sum();
+        let total: f64 = outcome
+            .margins
+            .iter()
+            .map(|margin| f64::from(*margin))
+            .sum();
         report.record("margin", total / outcome.margins.len() as f64);
         report.record("grad_norm", norm);
         report.record("learning_rate", rate);
@@ -125,7 +136,11 @@ impl Trainer<'_> {
     fn margins(&self, pairs: &[&TokenPair]) -> Result<Tensor, TrainingError> {
         let conversations: Vec<&[TokenId]> = [0, 1]
             .into_iter()
-            .flat_map(|i| pairs.iter().map(move |pair| pair.conversations[i].as_slice()))
+            .flat_map(|i| {
+                pairs
+                    .iter()
+                    .map(move |pair| pair.conversations[i].as_slice())
+            })
             .collect();
         let scores = self.model.scores(&conversations)?;
         let count = pairs.len();
@@ -140,7 +155,9 @@ impl Trainer<'_> {
             margins.extend(self.margins(&batch)?.detach().to_vec1::<f32>()?);
         }
         let right = margins.iter().filter(|margin| **margin > 0.0).count();
-        let longer = pairs.iter().filter(|p| p.conversations[0].len() > p.conversations[1].len());
+        let longer = pairs
+            .iter()
+            .filter(|p| p.conversations[0].len() > p.conversations[1].len());
         let total: f64 = margins.iter().map(|margin| f64::from(*margin)).sum();
         Ok(Agreement {
             pairs: pairs.len(),

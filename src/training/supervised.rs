@@ -102,7 +102,10 @@ impl Trainer<'_> {
         let side = self.model.live();
         let mut batch = ForwardBatch::default();
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
-        for sequence in sequences.iter().filter(|sequence| trained_tokens(sequence) > 0) {
+        for sequence in sequences
+            .iter()
+            .filter(|sequence| trained_tokens(sequence) > 0)
+        {
             let first = batch.len();
             for (place, wanted) in sequence.targets.iter().enumerate().skip(1) {
                 if *wanted {
@@ -119,7 +122,9 @@ impl Trainer<'_> {
         }
         let hidden = side.decoder.forward(&batch)?;
         let rows = Tensor::from_vec(rows, targets.len(), &Device::Cpu)?;
-        let logps = side.decoder.token_logprobs(&hidden.index_select(&rows, 0)?, &targets)?;
+        let logps = side
+            .decoder
+            .token_logprobs(&hidden.index_select(&rows, 0)?, &targets)?;
         Ok(Some(logps.sum_all()?.neg()?))
     }
 
@@ -141,5 +146,8 @@ fn trained_tokens(sequence: &TrainSequence) -> usize {
 }
 
 fn sizes(sequences: &[TrainSequence]) -> Vec<usize> {
-    sequences.iter().map(|sequence| sequence.tokens.len()).collect()
+    sequences
+        .iter()
+        .map(|sequence| sequence.tokens.len())
+        .collect()
 }

@@ -44,7 +44,11 @@ impl Trainable {
             Start::Fresh => TrainableTensors::fresh(&config, seed),
         };
         let decoder = Decoder::build(config, &mut tensors, Precision::F32)?;
-        Ok(Self { decoder: Arc::new(decoder), adapter: None, vars: tensors.into_vars() })
+        Ok(Self {
+            decoder: Arc::new(decoder),
+            adapter: None,
+            vars: tensors.into_vars(),
+        })
     }
 
     /// An adapter over a frozen decoder: a copy of `start`, or a new one that changes nothing yet.
@@ -66,7 +70,11 @@ impl Trainable {
             }
         };
         let vars = adapter.vars().to_vec();
-        Ok(Self { decoder, adapter: Some(Arc::new(adapter)), vars })
+        Ok(Self {
+            decoder,
+            adapter: Some(Arc::new(adapter)),
+            vars,
+        })
     }
 
     /// What `settings` says of a model folder.
@@ -101,7 +109,10 @@ impl Trainable {
 
     /// The model as it is now, differentiable.
     pub fn live(&self) -> Side<'_> {
-        Side { decoder: &self.decoder, adapter: self.adapter.as_ref() }
+        Side {
+            decoder: &self.decoder,
+            adapter: self.adapter.as_ref(),
+        }
     }
 
     /// Writes what was trained: an adapter as a PEFT folder, a whole model as a model folder with
@@ -112,9 +123,16 @@ impl Trainable {
             return Ok(adapter.save(folder, &base)?);
         }
         copy_model_files(model, folder)?;
-        let tensors: BTreeMap<String, Tensor> =
-            self.vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        Ok(save_tensors(&folder.join("model.safetensors"), &tensors, DType::F32)?)
+        let tensors: BTreeMap<String, Tensor> = self
+            .vars
+            .iter()
+            .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+            .collect();
+        Ok(save_tensors(
+            &folder.join("model.safetensors"),
+            &tensors,
+            DType::F32,
+        )?)
     }
 }
 
@@ -136,8 +154,7 @@ pub fn copy_model_files(from: &Path, to: &Path) -> Result<(), TrainingError> {
         let source = from.join(name);
         if source.exists() {
             let target = to.join(name);
-            std::fs::copy(&source, &target)
-                .map_err(|error| TrainingError::file(&target, error))?;
+            std::fs::copy(&source, &target).map_err(|error| TrainingError::file(&target, error))?;
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::plot::{escape, number};
 use super::super::stats::Estimate;
+use super::plot::{escape, number};
 use super::{EvalReport, PointReport};
 
 const STYLE: &str = "
@@ -52,7 +52,11 @@ fn summary(report: &EvalReport, out: &mut String) {
             report.points.len()
         )
     });
-    let reference: Vec<String> = report.reference_point.iter().map(|x| format!("{x:.2}")).collect();
+    let reference: Vec<String> = report
+        .reference_point
+        .iter()
+        .map(|x| format!("{x:.2}"))
+        .collect();
     let sampling = &report.sampling;
     let _ = write!(
         out,
@@ -197,5 +201,8 @@ fn samples(report: &EvalReport, out: &mut String) {
 }
 
 fn estimate(value: Estimate) -> String {
-    format!("{:.3} <span class=\"note\">({:.3} to {:.3})</span>", value.value, value.low, value.high)
+    format!(
+        "{:.3} <span class=\"note\">({:.3} to {:.3})</span>",
+        value.value, value.low, value.high
+    )
 }

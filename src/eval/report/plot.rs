@@ -16,11 +16,13 @@ const BOTTOM: f64 = 44.0;
 /// Colours that stay apart for colour-blind readers (Okabe and Ito).
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 
+/// x, y and the interval of y.
+type Dot = (f64, f64, Option<(f64, f64)>);
+
 /// One line of a plot.
 struct Series {
     name: String,
-    /// x, y and the interval of y.
-    points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    points: Vec<Dot>,
     colour: &'static str,
     dashed: bool,
 }
@@ -43,7 +45,10 @@ pub(super) fn plots(report: &EvalReport) -> Vec<(String, String)> {
     }
     plots.push(("length".to_owned(), length_plot(report).svg()));
     for (j, judge) in report.judges.iter().enumerate() {
-        plots.push((format!("judge_{}", file_name(judge)), judge_plot(report, j).svg()));
+        plots.push((
+            format!("judge_{}", file_name(judge)),
+            judge_plot(report, j).svg(),
+        ));
     }
     if !report.refusals.is_empty() {
         plots.push(("refusals".to_owned(), refusal_plot(report).svg()));
@@ -52,7 +57,9 @@ pub(super) fn plots(report: &EvalReport) -> Vec<(String, String)> {
 }
 
 fn file_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
 }
 
 fn weights_of(points: &[PointReport], k: usize) -> Vec<f64> {
@@ -60,11 +67,7 @@ fn weights_of(points: &[PointReport], k: usize) -> Vec<f64> {
 }
 
 /// A line over the weight of objective `k`: means over the points that share a weight.
-fn line(
-    points: &[PointReport],
-    k: usize,
-    value: impl Fn(&PointReport) -> Estimate,
-) -> Vec<(f64, f64, Option<(f64, f64)>)> {
+fn line(points: &[PointReport], k: usize, value: impl Fn(&PointReport) -> Estimate) -> Vec<Dot> {
     let weights = weights_of(points, k);
     let column = |pick: fn(Estimate) -> f64| -> Vec<f64> {
         points.iter().map(|point| pick(value(point))).collect()
@@ -73,7 +76,11 @@ fn line(
     let low = by_weight(&weights, &column(|e| e.low));
     let high = by_weight(&weights, &column(|e| e.high));
     let bands = low.into_iter().zip(high);
-    middle.into_iter().zip(bands).map(|((x, y), (l, h))| (x, y, Some((l.1, h.1)))).collect()
+    middle
+        .into_iter()
+        .zip(bands)
+        .map(|((x, y), (l, h))| (x, y, Some((l.1, h.1))))
+        .collect()
 }
 
 fn both(
@@ -120,7 +127,11 @@ fn judge_plot(report: &EvalReport, j: usize) -> Plot {
 fn length_plot(report: &EvalReport) -> Plot {
     let words = |point: &PointReport| {
         let value = point.text.map_or(0.0, |text| text.words);
-        Estimate { value, low: value, high: value }
+        Estimate {
+            value,
+            low: value,
+            high: value,
+        }
     };
     Plot {
         title: "Length of answers".into(),
@@ -132,7 +143,10 @@ fn length_plot(report: &EvalReport) -> Plot {
 
 fn front_plot(report: &EvalReport) -> Plot {
     let dots = |points: &[PointReport]| {
-        points.iter().map(|point| (point.normalized[0], point.normalized[1], None)).collect()
+        points
+            .iter()
+            .map(|point| (point.normalized[0], point.normalized[1], None))
+            .collect()
     };
     let mut series = vec![Series {
         name: report.policy.clone(),
@@ -160,15 +174,27 @@ fn refusal_plot(report: &EvalReport) -> Plot {
     // The refusals answer to the last objective where the first is "be helpful".
     let k = report.objectives.len() - 1;
     let rate = |pick: fn(&super::RefusalPoint) -> Estimate| {
-        let weights: Vec<f64> = report.refusals.iter().map(|point| point.weights[k]).collect();
+        let weights: Vec<f64> = report
+            .refusals
+            .iter()
+            .map(|point| point.weights[k])
+            .collect();
         let column = |part: fn(Estimate) -> f64| -> Vec<f64> {
-            report.refusals.iter().map(|point| part(pick(point))).collect()
+            report
+                .refusals
+                .iter()
+                .map(|point| part(pick(point)))
+                .collect()
         };
         let middle = by_weight(&weights, &column(|e| e.value));
         let low = by_weight(&weights, &column(|e| e.low));
         let high = by_weight(&weights, &column(|e| e.high));
         let bands = low.into_iter().zip(high);
-        middle.into_iter().zip(bands).map(|((x, y), (l, h))| (x, y, Some((l.1, h.1)))).collect()
+        middle
+            .into_iter()
+            .zip(bands)
+            .map(|((x, y), (l, h))| (x, y, Some((l.1, h.1))))
+            .collect()
     };
     let series = |name: &str, points, colour, dashed| Series {
         name: name.to_owned(),
@@ -201,7 +227,10 @@ impl Frame {
             let (low, high) = band.unwrap_or((*y, *y));
             [*y, low, high]
         });
-        Self { x: padded(xs, 0.02), y: padded(ys, 0.06) }
+        Self {
+            x: padded(xs, 0.02),
+            y: padded(ys, 0.06),
+        }
     }
 
     fn place(&self, x: f64, y: f64) -> (f64, f64) {
@@ -217,11 +246,17 @@ impl Frame {
 fn padded(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+            (l.min(v), h.max(v))
+        });
     if low > high {
         return (0.0, 1.0);
     }
-    let span = if high > low { high - low } else { high.abs().max(1.0) };
+    let span = if high > low {
+        high - low
+    } else {
+        high.abs().max(1.0)
+    };
     (low - margin * span, high + margin * span)
 }
 
@@ -229,7 +264,10 @@ fn padded(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     let rough = (high - low) / 5.0;
     let scale = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * scale).into_iter().find(|s| *s >= rough);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|m| m * scale)
+        .into_iter()
+        .find(|s| *s >= rough);
     let step = step.unwrap_or(10.0 * scale);
     let mut ticks = Vec::new();
     let mut tick = (low / step).ceil() * step;
@@ -311,7 +349,10 @@ impl Series {
             let (x, y) = frame.place(x, y);
             format!("{x:.1},{y:.1}")
         };
-        let upper = self.points.iter().filter_map(|(x, _, band)| band.map(|b| corner(*x, b.1)));
+        let upper = self
+            .points
+            .iter()
+            .filter_map(|(x, _, band)| band.map(|b| corner(*x, b.1)));
         let lower = self.points.iter().rev();
         let lower = lower.filter_map(|(x, _, band)| band.map(|b| corner(*x, b.0)));
         let outline: Vec<String> = upper.chain(lower).collect();
@@ -319,9 +360,16 @@ impl Series {
         let colour = self.colour;
         if !outline.is_empty() {
             let outline = outline.join(" ");
-            let _ = write!(out, "<polygon points=\"{outline}\" fill=\"{colour}\" opacity=\"0.15\"/>");
+            let _ = write!(
+                out,
+                "<polygon points=\"{outline}\" fill=\"{colour}\" opacity=\"0.15\"/>"
+            );
         }
-        let dash = if self.dashed { " stroke-dasharray=\"5 4\"" } else { "" };
+        let dash = if self.dashed {
+            " stroke-dasharray=\"5 4\""
+        } else {
+            ""
+        };
         let _ = write!(
             out,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"{dash}/>",
@@ -329,7 +377,10 @@ impl Series {
         );
         for (x, y, _) in &self.points {
             let (x, y) = frame.place(*x, *y);
-            let _ = write!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\" fill=\"{colour}\"/>");
+            let _ = write!(
+                out,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\" fill=\"{colour}\"/>"
+            );
         }
     }
 }
@@ -342,13 +393,24 @@ pub(super) fn number(value: f64) -> String {
         _ => 2,
     };
     let text = format!("{value:.digits$}");
-    let trimmed = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    if trimmed == "-0" { "0".to_owned() } else { trimmed.to_owned() }
+    let trimmed = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    if trimmed == "-0" {
+        "0".to_owned()
+    } else {
+        trimmed.to_owned()
+    }
 }
 
 /// Text that is safe inside XML and HTML.
 pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -357,7 +419,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(ticks((0.0, 1.0)), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(
+            ticks((0.0, 1.0)),
+            [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]
+        );
         assert_eq!(ticks((-3.0, 12.0)), [0.0, 5.0, 10.0]);
     }
 

@@ -16,7 +16,10 @@ impl RewardModel for Words {
     }
 
     fn score(&self, exchanges: &[crate::rewards::Exchange<'_>]) -> Result<Vec<f32>, RewardError> {
-        Ok(exchanges.iter().map(|e| self.0 * e.completion.split(' ').count() as f32).collect())
+        Ok(exchanges
+            .iter()
+            .map(|e| self.0 * e.completion.split(' ').count() as f32)
+            .collect())
     }
 }
 
@@ -30,13 +33,23 @@ fn prompts(records: &[Value]) -> Vec<EvalPrompt> {
 }
 
 fn point(weights: [f32; 2], texts: &[&str]) -> SweptPoint {
-    let answer = |text: &&str| SweptAnswer { text: (*text).into(), tokens: 3, finished: true };
-    SweptPoint { weights: weights.to_vec(), answers: texts.iter().map(answer).collect() }
+    let answer = |text: &&str| SweptAnswer {
+        text: (*text).into(),
+        tokens: 3,
+        finished: true,
+    };
+    SweptPoint {
+        weights: weights.to_vec(),
+        answers: texts.iter().map(answer).collect(),
+    }
 }
 
 fn models(signs: &[(&str, f32)]) -> Vec<(String, Box<dyn RewardModel>)> {
     let boxed = |sign: f32| Box::new(Words(sign)) as Box<dyn RewardModel>;
-    signs.iter().map(|(name, sign)| ((*name).to_owned(), boxed(*sign))).collect()
+    signs
+        .iter()
+        .map(|(name, sign)| ((*name).to_owned(), boxed(*sign)))
+        .collect()
 }
 
 fn example() -> EvalReport {
@@ -51,7 +64,11 @@ fn example() -> EvalReport {
         point([0.5, 0.5], &["a b", "a b"]),
         point([1.0, 0.0], &["a b", "a b"]),
     ];
-    let normalizer = |mean: f32| Normalizer { mean, std: 1.0, clip: 3.0 };
+    let normalizer = |mean: f32| Normalizer {
+        mean,
+        std: 1.0,
+        clip: 3.0,
+    };
     Findings {
         policy: "demo",
         prompts: &prompts,
@@ -71,7 +88,11 @@ fn example() -> EvalReport {
 fn the_numbers_of_a_small_sweep() {
     let report = example();
     // Normalised rewards: (-2, 2), (0, 0), (1, -1).
-    let normalized: Vec<&[f64]> = report.points.iter().map(|p| p.normalized.as_slice()).collect();
+    let normalized: Vec<&[f64]> = report
+        .points
+        .iter()
+        .map(|p| p.normalized.as_slice())
+        .collect();
     assert_eq!(normalized, [[-2.0, 2.0], [0.0, 0.0], [1.0, -1.0]]);
     let scores: Vec<f64> = report.points.iter().map(|p| p.score).collect();
     assert_eq!(scores, [2.0, 0.0, 1.0]);
@@ -80,7 +101,11 @@ fn the_numbers_of_a_small_sweep() {
     assert_eq!(report.points_above_baseline, 2);
     // Above (-2.1, -1.1), from the right: 3.1 x 0.1, 2.1 x 1 and 0.1 x 2.
     assert_eq!(report.reference_point, [-2.1, -1.1]);
-    assert!((report.reached.hypervolume - 2.61).abs() < 1e-9, "{}", report.reached.hypervolume);
+    assert!(
+        (report.reached.hypervolume - 2.61).abs() < 1e-9,
+        "{}",
+        report.reached.hypervolume
+    );
     let baseline = report.baseline_reached.unwrap();
     assert!((baseline.hypervolume - 2.1 * 1.1).abs() < 1e-9);
     assert_eq!(baseline.mean_inner_product, 0.0);
@@ -92,7 +117,13 @@ fn responses_hold_each_reward_and_each_judge_against_each_weight() {
     let found: Vec<(&str, &str, Option<f64>)> = report
         .responses
         .iter()
-        .map(|r| (r.objective.as_str(), r.measured.as_str(), r.response.spearman))
+        .map(|r| {
+            (
+                r.objective.as_str(),
+                r.measured.as_str(),
+                r.response.spearman,
+            )
+        })
         .collect();
     assert_eq!(
         found,
@@ -103,15 +134,27 @@ fn responses_hold_each_reward_and_each_judge_against_each_weight() {
             ("detail", "judge", Some(1.0)),
         ]
     );
-    assert_eq!(report.responses[0].baseline.as_ref().unwrap().spearman, None);
+    assert_eq!(
+        report.responses[0].baseline.as_ref().unwrap().spearman,
+        None
+    );
 }
 
 #[test]
 fn refusals_are_counted_apart_for_safe_and_unsafe_prompts() {
     let prompts = prompts(&[json!({"safe": true}), json!({"safe": false})]);
-    let points = [point([0.0, 1.0], &["Sure, here it is.", "I'm sorry, but I can't help with that."])];
+    let points = [point(
+        [0.0, 1.0],
+        &[
+            "Sure, here it is.",
+            "I'm sorry, but I can't help with that.",
+        ],
+    )];
     let found = refusals(&prompts, &points).unwrap();
-    assert_eq!((found[0].on_safe.value, found[0].on_unsafe.value), (0.0, 1.0));
+    assert_eq!(
+        (found[0].on_safe.value, found[0].on_unsafe.value),
+        (0.0, 1.0)
+    );
     let unmarked = self::prompts(&[Value::Null]);
     let error = refusals(&unmarked, &[]).unwrap_err().to_string();
     assert!(error.contains("no field `safe`"), "{error}");
@@ -127,7 +170,13 @@ fn a_written_report_reads_back_and_its_page_is_self_contained() {
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("A &lt;b&gt;question&lt;/b&gt;?"));
     assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("href="));
-    for name in ["reward_brevity", "reward_detail", "front", "length", "judge_judge"] {
+    for name in [
+        "reward_brevity",
+        "reward_detail",
+        "front",
+        "length",
+        "judge_judge",
+    ] {
         assert!(folder.path().join(format!("{name}.svg")).exists(), "{name}");
     }
 }

@@ -17,6 +17,11 @@ use crate::training::pairs::PairSettings;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MoOdpoJob {
+    /// The policy's name in its manifest; the output folder's name where none is given.
+    pub name: Option<String>,
+    /// What the policy is for, in a sentence.
+    #[serde(default)]
+    pub description: String,
     /// Kind, folders, seed, steps.
     pub job: JobSection,
     /// The prompts that are answered.

@@ -171,3 +171,6 @@ pub(crate) fn not_empty<T>(name: &str, list: &[T]) -> Result<(), TrainingError> 
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

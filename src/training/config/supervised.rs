@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobSection, OptimizerSettings, PolicySettings, TrainWhat, at_least, not_empty, within};
+use super::{
+    JobSection, OptimizerSettings, PolicySettings, TrainWhat, at_least, not_empty, within,
+};
 use crate::steering::{ConditioningTemplate, Objective, ObjectiveSet, WeightDraw};
 use crate::training::TrainingError;
 
@@ -141,7 +143,9 @@ impl SupervisedJob {
             (TrainWhat::Full, StartFrom::Fresh) => 1e-3,
             (TrainWhat::Full, StartFrom::Checkpoint) => 1e-4,
         };
-        self.optimizer.clone().unwrap_or_else(|| OptimizerSettings::with_learning_rate(rate))
+        self.optimizer
+            .clone()
+            .unwrap_or_else(|| OptimizerSettings::with_learning_rate(rate))
     }
 
     pub(super) fn check(&self) -> Result<(), TrainingError> {

@@ -114,9 +114,9 @@ pub(super) fn record_update(
     let column = |i: usize| -> Vec<f64> { step.policy.iter().map(|p| f64::from(p[i])).collect() };
     let (mut kl, mut tokens) = (0.0, 0);
     for (pair, policy) in pairs.iter().zip(&step.policy) {
-        for i in 0..2 {
+        for (i, completion) in pair.completions.iter().enumerate() {
             kl += f64::from(policy[i]) - f64::from(pair.reference[i]);
-            tokens += pair.completions[i].len();
+            tokens += completion.len();
         }
     }
     let per_sequence = kl / (2 * pairs.len()).max(1) as f64;

@@ -38,7 +38,12 @@ impl ScoringModel {
         let score = fresh_score(body.config().hidden_size, seed)?;
         vars.push((SCORE.to_owned(), score.clone()));
         let lora_scale = settings.lora.alpha / settings.lora.rank as f64;
-        Ok(Self { body, lora_scale, score, vars })
+        Ok(Self {
+            body,
+            lora_scale,
+            score,
+            vars,
+        })
     }
 
     /// Trainable tensors, the score head last.
@@ -75,12 +80,19 @@ impl ScoringModel {
         let mut tensors = self.decoder_tensors(model)?;
         tensors.remove("lm_head.weight");
         tensors.insert(SCORE.to_owned(), self.score.as_tensor().clone());
-        Ok(save_tensors(&folder.join("model.safetensors"), &tensors, DType::F32)?)
+        Ok(save_tensors(
+            &folder.join("model.safetensors"),
+            &tensors,
+            DType::F32,
+        )?)
     }
 
     fn decoder_tensors(&self, model: &Path) -> Result<BTreeMap<String, Tensor>, TrainingError> {
         let Some(adapter) = &self.body.adapter else {
-            let all = self.vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+            let all = self
+                .vars
+                .iter()
+                .map(|(name, var)| (name.clone(), var.as_tensor().clone()));
             return Ok(all.collect());
         };
         let mut files = TensorFiles::open(model)?;
@@ -91,7 +103,8 @@ impl ScoringModel {
             let shape = files.shape(&name).unwrap_or_default();
             let mut tensor = files.tensor(&name, &shape)?;
             if let Some(module) = name.strip_suffix(".weight") {
-                let side = |s: char| changes.get(&format!("base_model.model.{module}.lora_{s}.weight"));
+                let side =
+                    |s: char| changes.get(&format!("base_model.model.{module}.lora_{s}.weight"));
                 if let (Some(a), Some(b)) = (side('A'), side('B')) {
                     tensor = (tensor + (b.matmul(a)? * self.lora_scale)?)?;
                 }
@@ -110,7 +123,11 @@ fn fresh_score(hidden: usize, seed: u64) -> Result<Var, TrainingError> {
         // a positive finite deviation is always a normal distribution
         Err(_) => vec![0.0; hidden],
     };
-    Ok(Var::from_tensor(&Tensor::from_vec(values, (1, hidden), &Device::Cpu)?)?)
+    Ok(Var::from_tensor(&Tensor::from_vec(
+        values,
+        (1, hidden),
+        &Device::Cpu,
+    )?)?)
 }
 
 /// The causal model's configuration turned into that of a classifier with one output.
@@ -119,9 +136,13 @@ fn classifier_config(path: &Path) -> Result<Value, TrainingError> {
     let bytes = std::fs::read(path).map_err(|source| TrainingError::file(path, source))?;
     let mut config: Value = serde_json::from_slice(&bytes)
         .map_err(|error| fail(format!("{} is not JSON: {error}", path.display())))?;
-    let causal = config["architectures"][0].as_str().unwrap_or_default().to_owned();
+    let causal = config["architectures"][0]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let Some(family) = causal.strip_suffix("ForCausalLM") else {
-        let reason = format!("its architecture is `{causal}`, expected one that ends in ForCausalLM");
+        let reason =
+            format!("its architecture is `{causal}`, expected one that ends in ForCausalLM");
         return Err(fail(reason));
     };
     config["architectures"] = json!([format!("{family}ForSequenceClassification")]);

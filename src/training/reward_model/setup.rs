@@ -59,7 +59,11 @@ impl<'a> Trainer<'a> {
         let limit = job.data.max_tokens.min(model.max_positions());
         let train = read(&job.data.train, &job.data, job.data.half, &encoder, limit)?;
         let test = read(&job.data.test, &job.data, SplitHalf::All, &encoder, limit)?;
-        observer.log(&format!("{} pairs to train on, {} to test on", train.len(), test.len()));
+        observer.log(&format!(
+            "{} pairs to train on, {} to test on",
+            train.len(),
+            test.len()
+        ));
         let optimizer = job.optimizer();
         let found = state::load_newest::<Saved>(output)?;
         let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
@@ -97,9 +101,13 @@ impl<'a> Trainer<'a> {
             ));
         }
         if found.meta.base_hash != self.base_hash {
-            return Err(fail("was saved over another model; job.model has changed since"));
+            return Err(fail(
+                "was saved over another model; job.model has changed since",
+            ));
         }
-        self.adam.restore(found.meta.updates, found.tensors).map_err(|reason| fail(&reason))?;
+        self.adam
+            .restore(found.meta.updates, found.tensors)
+            .map_err(|reason| fail(&reason))?;
         self.deal = Deal::resume(self.job.job.seed, self.train.len(), found.meta.pairs_dealt);
         self.guard = UpdateGuard::new(MAX_FAILURES, found.meta.failures);
         self.step = found.step;
@@ -171,7 +179,9 @@ fn read(
     }
     if pairs.is_empty() {
         let objective = data.objective.as_deref().unwrap_or("any objective");
-        return Err(TrainingError::Data(format!("no pair of {objective} in the files")));
+        return Err(TrainingError::Data(format!(
+            "no pair of {objective} in the files"
+        )));
     }
     Ok(pairs)
 }
@@ -182,8 +192,11 @@ fn encode(
     answer: &str,
     limit: usize,
 ) -> Result<Vec<TokenId>, TrainingError> {
-    let turns: Vec<Message> =
-        prompt.iter().cloned().chain([Message::assistant(answer)]).collect();
+    let turns: Vec<Message> = prompt
+        .iter()
+        .cloned()
+        .chain([Message::assistant(answer)])
+        .collect();
     let (mut tokens, _) = encoder.encode_dialogue(&turns, None)?;
     let over = tokens.len().saturating_sub(limit);
     tokens.drain(..over);

@@ -66,7 +66,11 @@ impl<'a> Trainer<'a> {
         }
         let texts = TextSet::read(job, encoder)?;
         let test = read_test(&job.data, encoder)?;
-        observer.log(&format!("{} sequences to train on, {} to test on", texts.len(), test.len()));
+        observer.log(&format!(
+            "{} sequences to train on, {} to test on",
+            texts.len(),
+            test.len()
+        ));
         let optimizer = job.optimizer();
         let found = state::load_newest::<Saved>(output)?;
         let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
@@ -101,7 +105,9 @@ impl<'a> Trainer<'a> {
                 return gradients.self_check(self.model.vars());
             }
         }
-        Err(TrainingError::Data("no sequence has a token to train on".into()))
+        Err(TrainingError::Data(
+            "no sequence has a token to train on".into(),
+        ))
     }
 
     fn resume(&mut self, found: state::Saved<Saved>) -> Result<(), TrainingError> {
@@ -116,13 +122,23 @@ impl<'a> Trainer<'a> {
             ));
         }
         if found.meta.base_hash != self.base_hash {
-            return Err(fail("was saved over another model; job.model has changed since"));
+            return Err(fail(
+                "was saved over another model; job.model has changed since",
+            ));
         }
         if found.meta.sequences != self.texts.len() {
-            return Err(fail("was saved over other texts; the data files have changed since"));
+            return Err(fail(
+                "was saved over other texts; the data files have changed since",
+            ));
         }
-        self.adam.restore(found.meta.updates, found.tensors).map_err(|reason| fail(&reason))?;
-        self.deal = Deal::resume(self.job.job.seed, self.texts.len(), found.meta.sequences_dealt);
+        self.adam
+            .restore(found.meta.updates, found.tensors)
+            .map_err(|reason| fail(&reason))?;
+        self.deal = Deal::resume(
+            self.job.job.seed,
+            self.texts.len(),
+            found.meta.sequences_dealt,
+        );
         self.guard = UpdateGuard::new(MAX_FAILURES, found.meta.failures);
         self.step = found.step;
         Ok(())

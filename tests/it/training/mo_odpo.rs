@@ -196,7 +196,11 @@ fn losses_that_are_not_finite_end_the_job_after_three_steps_in_a_row() {
     let folder = tempfile::tempdir().unwrap();
     let mut wild = job(folder.path(), "");
     // The margin aimed at is 5e29, whose square is beyond f32; its slope is not.
-    wild.loss = LossSettings { kind: PreferenceLoss::Ipo, beta: 1e-30, label_smoothing: 0.0 };
+    wild.loss = LossSettings {
+        kind: PreferenceLoss::Ipo,
+        beta: 1e-30,
+        label_smoothing: 0.0,
+    };
     let mut recorder = Recorder::new(None);
     let error = run(&wild, &mut recorder).unwrap_err();
     assert!(

@@ -4,3 +4,4 @@ mod dpo_step;
 mod mo_odpo;
 mod recorder;
 mod reward_model;
+mod supervised;

@@ -12,7 +12,14 @@ use crate::fixtures::fixture;
 
 /// Pairs in which the answer with "cold water" wins, whatever the prompt.
 fn rows(count: usize) -> String {
-    let filler = ["bread", "a week", "a friend", "the hammer", "a letter", "the river"];
+    let filler = [
+        "bread",
+        "a week",
+        "a friend",
+        "the hammer",
+        "a letter",
+        "the river",
+    ];
     (0..count)
         .map(|i| {
             let prompt = format!("What about {} and {}?", filler[i % 6], filler[(i / 6) % 6]);
@@ -69,13 +76,19 @@ learning_rate = 0.01
 fn check_learns(train: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::new(None);
-    assert_eq!(run(&job(folder.path(), train), &mut recorder).unwrap(), Ending::Finished);
+    assert_eq!(
+        run(&job(folder.path(), train), &mut recorder).unwrap(),
+        Ending::Finished
+    );
     let loss = |i: usize| recorder.reports[i].metric("loss").unwrap();
     assert!(loss(11) < 0.5 * loss(0), "{} then {}", loss(0), loss(11));
     let text = fs::read(folder.path().join("run/agreement.json")).unwrap();
     let agreement: Agreement = serde_json::from_slice(&text).unwrap();
     assert_eq!((agreement.pairs, agreement.accuracy.value), (12, 1.0));
-    assert!(agreement.accuracy.low < 0.9, "twelve pairs prove little: {agreement:?}");
+    assert!(
+        agreement.accuracy.low < 0.9,
+        "twelve pairs prove little: {agreement:?}"
+    );
     let config = fs::read(folder.path().join("run/model/config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     assert_eq!(config["architectures"][0], "LlamaForSequenceClassification");

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Selects the demo's training and test rows from the corpora, deterministically.
+
+usage: prepare.py CORPORA OUT
+
+Standard library and the `zstd` command only. What is dropped, and why:
+- WordNet: only the 600 commonest words, because a model of five million parameters that sees a
+  few million tokens remembers no more;
+- dialogues: only short ones, because the training budget is two cores for half an hour.
+"""
+
+import collections
+import json
+import pathlib
+import subprocess
+import sys
+
+COMMON_WORDS = 600
+
+
+def rows(path):
+    text = subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write(path, items):
+    with open(path, "w", encoding="utf-8") as out:
+        for item in items:
+            out.write(json.dumps(item, ensure_ascii=False) + "\n")
+    print(f"{path.name}: {len(items)} rows")
+
+
+def chars(row):
+    return sum(len(m["content"]) for m in row["messages"])
+
+
+def main():
+    corpora, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    rank = {}
+    for index, line in enumerate(open(corpora / "lexicons/common_words_10k.tsv", encoding="utf-8")):
+        rank[line.split("\t")[0]] = index
+
+    wordnet = rows(corpora / "attributes/attr_wordnet_concise_detailed.train.jsonl.zst")
+    words = sorted({row["word"] for row in wordnet}, key=lambda w: (rank.get(w, 10**6), w))
+    words = set(words[:COMMON_WORDS])
+    keep = lambda row: row["word"] in words
+    write(out / "wordnet.train.jsonl", list(filter(keep, wordnet)))
+    wordnet = rows(corpora / "attributes/attr_wordnet_concise_detailed.test.jsonl.zst")
+    wordnet_test = list(filter(keep, wordnet))
+
+    factbook = rows(corpora / "attributes/attr_factbook_concise_detailed.train.jsonl.zst")
+    write(out / "factbook.train.jsonl", factbook)
+    factbook_test = rows(corpora / "attributes/attr_factbook_concise_detailed.test.jsonl.zst")
+    write(out / "facts.test.jsonl", factbook_test + wordnet_test)
+
+    hh = rows(corpora / "dialogs/dialog_hh_chosen.train.jsonl.zst")
+    short = [row for row in hh if len(row["messages"]) <= 4 and chars(row) <= 700]
+    write(out / "hh_chosen.train.jsonl", short)
+
+    dolly = rows(corpora / "dialogs/instr_dolly15k.train.jsonl.zst")
+    write(out / "dolly.train.jsonl", [row for row in dolly if chars(row) <= 350])
+
+    seen = collections.Counter()
+    oasst = []
+    for row in rows(corpora / "dialogs/instr_oasst_model_samples.train.jsonl.zst"):
+        prompt = row["messages"][0]["content"]
+        if chars(row) <= 500 and seen[prompt] < 5:
+            seen[prompt] += 1
+            oasst.append(row)
+    write(out / "oasst.train.jsonl", oasst)
+
+    stories = rows(corpora / "text/text_tinystories_sample.train.jsonl.zst")
+    write(out / "stories.train.jsonl", stories[:4000])
+    write(out / "stories.test.jsonl", rows(corpora / "text/text_tinystories_sample.test.jsonl.zst")[:60])
+
+    for split in ("train", "test"):
+        prompts = rows(corpora / f"prompts/prompts_hh.{split}.jsonl.zst")
+        turns = lambda row: len(row["prompt"])
+        size = lambda row: sum(len(m["content"]) for m in row["prompt"])
+        write(out / f"hh_prompts.{split}.jsonl", [r for r in prompts if turns(r) == 1 and size(r) <= 240])
+        pairs = rows(corpora / f"pairs/pairs_hh.{split}.jsonl.zst")
+        for objective in ("helpful", "harmless"):
+            chosen = [r for r in pairs if r["objective"] == objective]
+            write(out / f"hh_pairs_{objective}.{split}.jsonl", chosen)
+    write(out / "xstest.jsonl", rows(corpora / "prompts/prompts_xstest.train.jsonl.zst"))
+
+
+if __name__ == "__main__":
+    main()

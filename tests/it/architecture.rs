@@ -1,0 +1,143 @@
+//! Holds the sources to the layer table: imports point down, and outside crates stay where they
+//! belong.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Each module, lowest first, with the modules it may import. A row lists only rows above it, so
+/// the table itself shows that there is no cycle.
+const LAYERS: [(&str, &[&str]); 14] = [
+    ("types", &[]),
+    ("kernel", &[]),
+    ("steering", &["types"]),
+    ("text", &["types"]),
+    ("model", &["types", "kernel"]),
+    ("engine", &["types", "kernel", "model"]),
+    ("rewards", &["types", "steering", "text", "model"]),
+    ("eval", &["types", "steering", "text", "model", "engine", "rewards"]),
+    (
+        "training",
+        &["types", "kernel", "steering", "text", "model", "engine", "rewards", "eval"],
+    ),
+    (
+        "service",
+        &["types", "steering", "text", "model", "engine", "rewards", "eval", "training"],
+    ),
+    ("http", &["types", "steering", "service"]),
+    ("config", &["types", "engine", "service", "http"]),
+    (
+        "cli",
+        &[
+            "types", "steering", "text", "model", "engine", "rewards", "eval", "training",
+            "service", "http", "config",
+        ],
+    ),
+    ("main", &["cli"]),
+];
+
+/// Outside crates that only some modules may speak.
+const KEPT_TO: [(&str, &[&str]); 6] = [
+    ("axum", &["http", "cli"]),
+    ("utoipa", &["http"]),
+    ("candle_core", &["kernel", "model", "engine", "rewards", "training"]),
+    ("tokenizers", &["text", "rewards"]),
+    ("minijinja", &["text"]),
+    ("clap", &["cli", "config", "main"]),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every source file with the module it belongs to and its text.
+fn files() -> Vec<(PathBuf, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    found
+        .into_iter()
+        .map(|path| {
+            let inside = path.strip_prefix(&root).unwrap();
+            let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+            let module = first.trim_end_matches(".rs").to_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            (path, module, text)
+        })
+        .collect()
+}
+
+/// Names that follow `prefix` in code (not in comments), as in `crate::NAME`.
+fn named_after(text: &str, prefix: &str) -> BTreeSet<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut names = BTreeSet::new();
+    for line in code {
+        for (at, _) in line.match_indices(prefix) {
+            let rest = &line[at + prefix.len()..];
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            names.insert(rest[..end].to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn the_table_has_no_cycle() {
+    for (index, (module, imports)) in LAYERS.iter().enumerate() {
+        for import in *imports {
+            let place = LAYERS.iter().position(|(name, _)| name == import);
+            assert!(place.is_some_and(|place| place < index), "{module} lists {import}");
+        }
+    }
+}
+
+#[test]
+fn imports_point_down_only() {
+    let known: BTreeSet<&str> = LAYERS.iter().map(|(name, _)| *name).collect();
+    for (path, module, text) in files() {
+        if module == "lib" {
+            continue;
+        }
+        let row = LAYERS.iter().find(|(name, _)| *name == module);
+        let (_, allowed) = row.unwrap_or_else(|| panic!("{} is in no layer", path.display()));
+        let mut used = named_after(&text, "crate::");
+        if module == "main" {
+            used.extend(named_after(&text, "steersman::"));
+        }
+        for name in used.iter().filter(|name| known.contains(name.as_str()) && **name != module) {
+            assert!(
+                allowed.contains(&name.as_str()),
+                "{}: `{module}` may not import `{name}`",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn outside_crates_stay_where_they_belong() {
+    for (path, module, text) in files() {
+        for (name, modules) in KEPT_TO {
+            let speaks = !named_after(&text, &format!("use {name}")).is_empty()
+                || text.contains(&format!(" {name}::"));
+            assert!(
+                !speaks || modules.contains(&module.as_str()),
+                "{}: only {modules:?} may speak {name}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_file_opens_with_its_subject() {
+    for (path, _, text) in files() {
+        assert!(text.starts_with("//! "), "{} does not open with `//!`", path.display());
+    }
+}

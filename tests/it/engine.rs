@@ -1,0 +1,174 @@
+//! The engine over real decoders: golden continuations, and one answer alone or in company.
+
+use std::sync::Arc;
+
+use steersman::engine::{
+    Completion, EngineConfig, EngineHandle, GenerationRequest, TokenEvent, complete_all,
+};
+use steersman::model::{Decoder, LoraAdapter};
+use steersman::types::{FinishReason, SamplingParams, TokenId};
+
+use crate::fixtures::fixture;
+
+const DECODERS: [&str; 9] = [
+    "llama",
+    "llama_rope_llama3",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "phi3",
+];
+
+fn load(name: &str) -> Arc<Decoder> {
+    Arc::new(Decoder::load(&fixture(name)).expect("the fixture loads"))
+}
+
+fn start(decoder: &Arc<Decoder>, max_sequences: usize, max_batch_tokens: usize) -> EngineHandle {
+    let config = EngineConfig {
+        max_sequences,
+        max_batch_tokens,
+        queue_capacity: 16,
+    };
+    EngineHandle::start(Arc::clone(decoder), config).expect("the bounds fit together")
+}
+
+fn ids(value: &serde_json::Value) -> Vec<TokenId> {
+    serde_json::from_value(value.clone()).expect("a list of token ids")
+}
+
+/// The prompts of a fixture with their greedy continuations.
+fn golden(name: &str) -> Vec<(Vec<TokenId>, Vec<TokenId>)> {
+    let text = std::fs::read_to_string(fixture(name).join("golden.json"));
+    let text = text.expect("the fixture has golden.json");
+    let golden: serde_json::Value = serde_json::from_str(&text).expect("golden.json is JSON");
+    let cases = golden["greedy"].as_array().expect("greedy is a list");
+    cases
+        .iter()
+        .map(|case| (ids(&case["prompt_ids"]), ids(&case["ids"])))
+        .collect()
+}
+
+fn greedy(prompt: &[TokenId], max_tokens: usize) -> GenerationRequest {
+    let sampling = SamplingParams {
+        temperature: 0.0,
+        max_tokens,
+        ..SamplingParams::default()
+    };
+    GenerationRequest {
+        prompt: prompt.to_vec(),
+        adapter: None,
+        sampling,
+    }
+}
+
+#[test]
+fn greedy_continuations_equal_the_golden_ones() {
+    for name in DECODERS {
+        let decoder = load(name);
+        for budget in [4, 64] {
+            let engine = start(&decoder, 4, budget);
+            let cases = golden(name);
+            let requests = cases
+                .iter()
+                .map(|(prompt, ids)| greedy(prompt, ids.len()))
+                .collect();
+            let completions = complete_all(&engine, requests).unwrap();
+            assert_eq!(completions.len(), 3);
+            for (completion, (_, expected)) in completions.iter().zip(&cases) {
+                assert_eq!(
+                    &completion.tokens, expected,
+                    "{name}, {budget} tokens a batch"
+                );
+                assert_eq!(completion.reason, FinishReason::Length);
+            }
+        }
+    }
+}
+
+/// Requests of several lengths, seeds and temperatures; every third on the base model, the others
+/// on two adapters.
+fn mixed_requests(decoder: &Decoder, name: &str) -> Vec<GenerationRequest> {
+    let path = fixture(name).join("adapter");
+    let adapters =
+        [(); 2].map(|()| Arc::new(LoraAdapter::load(&path, decoder).expect("the adapter loads")));
+    let vocab = decoder.config().vocab_size as u32;
+    (0..18u32)
+        .map(|case| GenerationRequest {
+            prompt: (0..3 + case * 2)
+                .map(|place| (case * 31 + place * 17 + 5) % vocab)
+                .collect(),
+            adapter: adapters.get(case as usize % 3).cloned(),
+            sampling: SamplingParams {
+                temperature: [0.0, 1.0, 0.8][case as usize % 3],
+                top_p: [1.0, 0.9][case as usize % 2],
+                seed: u64::from(case),
+                max_tokens: 6 + case as usize,
+                ..SamplingParams::default()
+            },
+        })
+        .collect()
+}
+
+fn bits(completion: &Completion) -> (Vec<TokenId>, Vec<u32>) {
+    let bits = completion
+        .logprobs
+        .iter()
+        .map(|logprob| logprob.to_bits())
+        .collect();
+    (completion.tokens.clone(), bits)
+}
+
+#[test]
+fn alone_equals_in_a_batch_of_mixed_adapters_to_the_bit() {
+    for name in DECODERS {
+        let decoder = load(name);
+        let requests = mixed_requests(&decoder, name);
+        let single = start(&decoder, 1, 512);
+        let expected = complete_all(&single, requests.clone()).unwrap();
+        for (max_sequences, max_batch_tokens) in [(18, 512), (18, 20), (5, 7), (1, 3)] {
+            let engine = start(&decoder, max_sequences, max_batch_tokens);
+            let completions = complete_all(&engine, requests.clone()).unwrap();
+            for (index, (got, expected)) in completions.iter().zip(&expected).enumerate() {
+                let label = format!("{name}[{index}] at {max_sequences}, {max_batch_tokens}");
+                assert_eq!(bits(got), bits(expected), "{label}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_changes_the_continuation() {
+    let decoder = load("llama");
+    let engine = start(&decoder, 2, 64);
+    let path = fixture("llama").join("adapter");
+    let adapter = Arc::new(LoraAdapter::load(&path, &decoder).unwrap());
+    let base = greedy(&[1, 2, 3], 16);
+    let adapted = GenerationRequest {
+        adapter: Some(adapter),
+        ..base.clone()
+    };
+    let completions = complete_all(&engine, vec![base, adapted]).unwrap();
+    assert_ne!(completions[0].tokens, completions[1].tokens);
+}
+
+#[test]
+fn log_probabilities_of_the_alternatives_are_ranked_and_hold_the_greedy_token() {
+    let engine = start(&load("qwen3"), 1, 64);
+    let mut request = greedy(&[1, 2, 3], 8);
+    request.sampling.logprobs = Some(4);
+    let mut stream = engine.submit(request).unwrap();
+    let mut tokens = 0;
+    while let Some(event) = stream.blocking_next() {
+        let TokenEvent::Token(token) = event else {
+            continue;
+        };
+        tokens += 1;
+        assert_eq!(token.top.len(), 4);
+        assert_eq!(token.top[0], (token.id, token.logprob));
+        assert!(token.top.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+    }
+    assert_eq!(tokens, 8);
+}

@@ -1,0 +1,109 @@
+//! Whole supervised jobs on a tiny model.
+
+use std::fs;
+use std::path::Path;
+
+use steersman::training::config::{Job, SupervisedJob};
+use steersman::training::observe::Ending;
+use steersman::training::supervised::run;
+
+use super::recorder::Recorder;
+use crate::fixtures::fixture;
+
+const ROWS: &str = r#"{"text":"The river is cold and the bread is warm. A friend waits by the river."}
+{"messages":[{"role":"user","content":"What is cold?"},{"role":"assistant","content":"The river is cold."}]}
+{"prompt":[{"role":"user","content":"What is warm?"}],"concise":"Bread.","detailed":"The bread is warm."}
+"#;
+
+const WARM_UP: &str = r#"
+[warm_up]
+objectives = ["brevity", "detail"]
+share = 0.5
+conditioning = { kind = "weights_text", open = "<|pad|>", close = "<|end_of_text|>", template = "{brevity} {detail}", decimals = 1 }
+"#;
+
+fn job(folder: &Path, before: &str, after: &str) -> SupervisedJob {
+    let texts = folder.join("texts.jsonl");
+    fs::write(&texts, ROWS).unwrap();
+    let text = format!(
+        r#"
+batch_tokens = 96
+micro_batch_tokens = 64
+measure_every = 5
+{before}
+
+[job]
+kind = "supervised"
+model = "{model}"
+output = "{output}"
+seed = 3
+steps = 10
+save_every = 4
+
+[data]
+train = [{{ path = "{texts}", repeat = 2 }}]
+test = ["{texts}"]
+max_tokens = 24
+
+[optimizer]
+learning_rate = 0.005
+
+{after}
+"#,
+        model = fixture("llama").display(),
+        output = folder.join("run").display(),
+        texts = texts.display(),
+    );
+    match Job::parse(&text, Path::new("job.toml")).unwrap() {
+        Job::Supervised(job) => *job,
+        other => panic!("expected a supervised job, got {other:?}"),
+    }
+}
+
+fn check_learns(before: &str, after: &str, result: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::new(None);
+    let ending = run(&job(folder.path(), before, after), &mut recorder).unwrap();
+    assert_eq!(ending, Ending::Finished);
+    let loss = |step: usize| recorder.reports[step - 1].metric("test_loss").unwrap();
+    assert!(loss(10) < loss(5), "{} then {}", loss(5), loss(10));
+    assert!(recorder.reports[0].metric("loss").unwrap() > loss(10));
+    assert!(folder.path().join("run").join(result).exists());
+}
+
+#[test]
+fn a_whole_model_learns_a_text() {
+    check_learns("", "[policy]\ntrain = \"full\"", "model/model.safetensors");
+}
+
+#[test]
+fn a_fresh_model_learns_a_text() {
+    check_learns(
+        "start = \"fresh\"",
+        "[policy]\ntrain = \"full\"",
+        "model/model.safetensors",
+    );
+}
+
+#[test]
+fn an_adapter_learns_a_text_under_random_weights() {
+    check_learns("", WARM_UP, "adapter/adapter_model.safetensors");
+}
+
+#[test]
+fn an_interrupted_supervised_job_goes_on_to_the_bit() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(&job(whole.path(), "", WARM_UP), &mut Recorder::new(None)).unwrap();
+    for stop_after in [Some(3), Some(7), None] {
+        run(
+            &job(parts.path(), "", WARM_UP),
+            &mut Recorder::new(stop_after),
+        )
+        .unwrap();
+    }
+    // The data lies elsewhere, so the jobs differ in their paths; the tensors must not.
+    for name in ["adapter/adapter_model.safetensors", "metrics.jsonl"] {
+        let read = |folder: &Path| fs::read(folder.join("run").join(name)).unwrap();
+        assert!(read(whole.path()) == read(parts.path()), "{name} differs");
+    }
+}
