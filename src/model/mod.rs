@@ -1,6 +1,7 @@
 //! One decoder, parametrised by family; its tensors, adapters and cache; sequence classifiers.
 
 mod batch;
+pub mod classifier;
 mod config;
 mod config_reader;
 mod decoder;

@@ -1,14 +1,27 @@
 //! A reward as a job's configuration writes it.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::rules::RuleConfig;
-use super::{RewardError, RewardModel};
+use super::{ClassifierInput, ClassifierReward, RewardError, RewardModel};
 
 /// Where one objective's reward comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RewardConfig {
+    /// A local sequence-classification checkpoint: the logit of one label.
+    Classifier {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// Which label's logit is the reward.
+        #[serde(default)]
+        label: usize,
+        /// How prompt and answer become the classifier's text.
+        #[serde(default)]
+        input: ClassifierInput,
+    },
     /// A rule over the text: `{"kind": "rule", "rule": {"name": "length", …}}`.
     Rule {
         /// Which rule, with its settings.
@@ -16,9 +29,12 @@ pub enum RewardConfig {
     },
 }
 
-/// The reward that `config` describes: settings checked, files read.
+/// The reward that `config` describes: settings checked, files read, tensors loaded.
 pub fn build(config: &RewardConfig) -> Result<Box<dyn RewardModel>, RewardError> {
     match config {
+        RewardConfig::Classifier { path, label, input } => {
+            Ok(Box::new(ClassifierReward::load(path, *label, *input)?))
+        }
         RewardConfig::Rule { rule } => rule.build(),
     }
 }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::model::ModelError;
+use crate::text::TextError;
+
 /// Why a reward could not be built or did not score.
 #[derive(Debug, thiserror::Error)]
 pub enum RewardError {
@@ -86,6 +89,20 @@ pub enum RewardError {
     /// Normaliser statistics that cannot be used.
     #[error("reward normaliser: {0}")]
     Normalizer(String),
+    /// A classifier's checkpoint cannot be used, or its arithmetic failed.
+    #[error("a reward's classifier cannot be used")]
+    Model(#[from] ModelError),
+    /// A classifier's chat template or tokenizer failed.
+    #[error("a reward's conversation cannot be encoded")]
+    Text(#[from] TextError),
+    /// Text could not be turned into the classifier's tokens.
+    #[error("reward `{reward}`: the text cannot be tokenised: {reason}")]
+    Tokenize {
+        /// The reward's name.
+        reward: String,
+        /// What the tokeniser says.
+        reason: String,
+    },
 }
 
 impl RewardError {

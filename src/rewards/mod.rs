@@ -3,6 +3,7 @@
 //! A reward sees the conversation without any objective weights: what is good does not depend on
 //! what was asked for. Rewards never invent a value: what cannot be scored is an error.
 
+mod classifier;
 mod config;
 mod error;
 mod exchange;
@@ -10,6 +11,7 @@ mod normalize;
 pub mod rules;
 mod suite;
 
+pub use classifier::{ClassifierInput, ClassifierReward};
 pub use config::{RewardConfig, build};
 pub use error::RewardError;
 pub use exchange::{Exchange, RewardModel};

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RewardError;
+use crate::steering::NormalizerStats;
 
 /// How far from the mean a normalised reward may lie, in standard deviations.
 const DEFAULT_CLIP: f32 = 3.0;
@@ -68,6 +69,20 @@ impl Normalizer {
     /// The z-score of one reward, clipped.
     pub fn apply(&self, reward: f32) -> f32 {
         ((reward - self.mean) / self.std).clamp(-self.clip, self.clip)
+    }
+}
+
+impl From<Normalizer> for NormalizerStats {
+    fn from(Normalizer { mean, std, clip }: Normalizer) -> Self {
+        Self { mean, std, clip }
+    }
+}
+
+impl TryFrom<NormalizerStats> for Normalizer {
+    type Error = RewardError;
+
+    fn try_from(NormalizerStats { mean, std, clip }: NormalizerStats) -> Result<Self, Self::Error> {
+        Self::new(mean, std, clip)
     }
 }
 

@@ -1,4 +1,8 @@
 //! The integration tests: one binary, one module per part.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy's allowance for tests does not cover the helpers beside them"
+)]
 
 mod architecture;
 mod engine;

@@ -1,3 +1,5 @@
 //! Rewards over real question rows, and reward-model checkpoints against their golden logits.
 
+mod checkpoints;
 mod facts;
+mod golden;

@@ -11,12 +11,12 @@ pub(super) fn words(text: &str) -> Vec<String> {
     while let Some(c) = rest.next() {
         let in_number = word.ends_with(|c: char| c.is_ascii_digit())
             && rest.peek().is_some_and(char::is_ascii_digit);
-        if c.is_alphanumeric() {
-            word.extend(c.to_lowercase());
-        } else if c == '.' && in_number {
-            word.push(c);
-        } else if !(c == ',' && in_number) && !word.is_empty() {
-            words.push(std::mem::take(&mut word));
+        match c {
+            _ if c.is_alphanumeric() => word.extend(c.to_lowercase()),
+            '.' if in_number => word.push(c),
+            ',' if in_number => {}
+            _ if word.is_empty() => {}
+            _ => words.push(std::mem::take(&mut word)),
         }
     }
     if !word.is_empty() {
