@@ -21,6 +21,7 @@ pub(super) fn start(format: LogFormat, filter: &str) -> Result<(), LogFilterErro
     })?;
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(env_filter);
     // an error means that logging runs already
     let _ = match format {

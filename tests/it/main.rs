@@ -7,6 +7,7 @@
 mod architecture;
 mod engine;
 mod fixtures;
+mod http;
 mod parity;
 mod rewards;
 mod text;

@@ -1,0 +1,149 @@
+//! The command itself: what it prints, what it refuses, how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use super::folder;
+
+fn steersman(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steersman"));
+    command.args(args).env("STEERSMAN_ADDR", "127.0.0.1:0");
+    command
+}
+
+/// Runs a command that must fail with exit code 1 and a sentence that has these words.
+fn check_refused(args: &[&str], words: &[&str]) {
+    let Output { status, stdout, stderr } = steersman(args).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert_eq!(status.code(), Some(1), "{args:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: `{word}` is not in: {said}");
+    }
+    assert!(!said.contains("panicked"), "{args:?}: {said}");
+}
+
+/// Both `serve` and `inspect` must refuse the folder in the same words.
+fn check_unservable(dir: &Path, words: &[&str]) {
+    let dir = dir.to_str().unwrap();
+    check_refused(&["serve", "--model", dir], words);
+    check_refused(&["inspect", dir], words);
+}
+
+#[test]
+fn folders_that_cannot_be_served_are_refused_in_a_sentence() {
+    check_unservable(Path::new("/no/such/folder"), &["/no/such/folder is not a folder"]);
+    let dir = folder::base();
+    let weights = dir.path().join("model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    check_unservable(dir.path(), &["model.safetensors"]);
+    std::fs::write(&weights, &whole[..4]).unwrap();
+    check_unservable(dir.path(), &["model.safetensors"]);
+    std::fs::remove_file(&weights).unwrap();
+    check_unservable(dir.path(), &["holds no weights", "model.safetensors"]);
+    std::fs::write(dir.path().join("pytorch_model.bin"), "x").unwrap();
+    check_unservable(dir.path(), &["pickle", "pytorch_model.bin", "safetensors"]);
+}
+
+#[test]
+fn manifests_that_do_not_fit_are_refused_in_a_sentence() {
+    let check = |change: &dyn Fn(&mut Value), words: &[&str]| {
+        let dir = folder::with_policies();
+        let mut manifest = folder::manifest();
+        change(&mut manifest);
+        folder::write(&dir.path().join("policies/kind/steering.json"), &manifest);
+        check_unservable(dir.path(), words);
+    };
+    check(&|m| m["conditioning"]["open"] = json!("<|weights|>"), &["<|weights|>", "special token"]);
+    check(&|m| m["conditioning"]["template"] = json!("help {helpfulness}"), &["harmlessness"]);
+    check(&|m| m["objectives"] = json!([]), &["objectives"]);
+    check(&|m| m["mood"] = json!("good"), &["mood"]);
+    check(&|m| m["format_version"] = json!(9), &["format_version", "expected 1"]);
+    let other = json!({"name": "other", "hash": "00ff"});
+    check(&|m| m["base"] = other.clone(), &["`other`", "00ff", "trained"]);
+}
+
+#[test]
+fn adapters_that_do_not_fit_are_refused_in_a_sentence() {
+    let dir = folder::with_policies();
+    let policy = dir.path().join("policies/plain");
+    let other = crate::fixtures::fixture("phi3").join("adapter");
+    let files = ["adapter_config.json", "adapter_model.safetensors"];
+    folder::copy_files(&other, &policy, &files);
+    check_unservable(dir.path(), &["policies/plain"]);
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_refused_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("steersman.toml");
+    std::fs::write(&file, "max_sequenzes = 3\n").unwrap();
+    check_refused(&["serve", "--config", file.to_str().unwrap()], &["max_sequenzes", "steersman.toml"]);
+    check_refused(&["serve", "--addr", "0.0.0.0:0"], &["0.0.0.0:0", "loopback", "key"]);
+}
+
+#[test]
+fn an_unknown_flag_is_a_usage_error() {
+    let output = steersman(&["serve", "--modle", "x"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--model"));
+}
+
+#[test]
+fn inspect_says_what_a_folder_is() {
+    let dir = folder::with_policies();
+    let output = steersman(&["inspect", dir.path().to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for words in ["Llama", "context 128", "`kind`", "the default", "`helpfulness`", "can be served"] {
+        assert!(said.contains(words), "`{words}` is not in: {said}");
+    }
+}
+
+#[test]
+fn generate_repeats_itself_with_a_seed() {
+    let dir = folder::with_policies();
+    let model = dir.path().to_str().unwrap();
+    let run = |weights: &str| {
+        let args = ["generate", "Hello there", "--model", model, "--weights", weights];
+        let limits = ["--max-tokens", "12", "--seed", "5", "--temperature", "0"];
+        let output = steersman(&args).args(limits).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let one = run("helpfulness=1,harmlessness=0");
+    assert!(one.len() > 1);
+    assert_eq!(one, run("helpfulness=1"));
+    assert_ne!(one, run("harmlessness=1"));
+    check_refused(&["generate", "x", "--model", model, "--weights", "kindness=1"], &["kindness", "helpfulness"]);
+    check_refused(&["generate", "x", "--model", model, "--weights", "0.5"], &["NAME=NUMBER"]);
+}
+
+#[test]
+fn serve_announces_itself_answers_and_ends_on_sigterm() {
+    let dir = folder::with_policies();
+    let mut server = steersman(&["serve", "--model", dir.path().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let ready = format!("steersman {} ready on http://", env!("CARGO_PKG_VERSION"));
+    let addr = said.trim_end().strip_prefix(&ready).unwrap_or_else(|| panic!("{said}")).to_owned();
+
+    let mut stream = TcpStream::connect(&addr).unwrap();
+    let request = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
+
+    Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    assert!(TcpStream::connect(&addr).is_err());
+}
