@@ -32,9 +32,15 @@ impl Server {
     pub fn start(engine: EngineConfig) -> Self {
         // everything is read at the start, so the folder may go
         let dir = folder::with_policies();
-        let settings = ServiceSettings { engine, ..ServiceSettings::default() };
+        let settings = ServiceSettings {
+            engine,
+            ..ServiceSettings::default()
+        };
         let app = Arc::new(App::load(dir.path(), &settings).unwrap());
-        Self { router: router(Arc::clone(&app)), app }
+        Self {
+            router: router(Arc::clone(&app)),
+            app,
+        }
     }
 
     /// The server that tests share, where they change nothing about it.
@@ -53,12 +59,17 @@ impl Server {
         let (parts, body) = self.send(request).await.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Reply { status: parts.status, headers: parts.headers, text }
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        }
     }
 
     /// GETs a path.
     pub async fn get(&self, path: &str) -> Reply {
-        self.ask(Request::get(path).body(Body::empty()).unwrap()).await
+        self.ask(Request::get(path).body(Body::empty()).unwrap())
+            .await
     }
 
     /// POSTs JSON.
@@ -88,20 +99,29 @@ impl Reply {
 
     /// One header's text; empty where it is missing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The data of each server-sent event. Fails on any line that is neither data nor a comment.
     pub fn events(&self) -> Vec<String> {
-        let lines = self.text.lines().filter(|line| !line.is_empty() && !line.starts_with(':'));
+        let lines = self
+            .text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with(':'));
         let data = lines.map(|line| line.strip_prefix("data: ").map(str::to_owned));
-        data.map(|data| data.unwrap_or_else(|| panic!("a strange line in {}", self.text))).collect()
+        data.map(|data| data.unwrap_or_else(|| panic!("a strange line in {}", self.text)))
+            .collect()
     }
 
     /// The chunks of a stream that ended well.
     pub fn chunks(&self) -> Vec<Value> {
         let mut events = self.events();
         assert_eq!(events.pop().as_deref(), Some("[DONE]"), "{}", self.text);
-        events.iter().map(|event| serde_json::from_str(event).unwrap()).collect()
+        events
+            .iter()
+            .map(|event| serde_json::from_str(event).unwrap())
+            .collect()
     }
 }

@@ -61,7 +61,10 @@ pub fn with_policies() -> TempDir {
         copy_files(&fixture("llama").join("adapter"), &to, &adapter);
     }
     write(&dir.path().join("policies/kind/steering.json"), &manifest());
-    write(&dir.path().join("policies.json"), &json!({"default": "kind"}));
+    write(
+        &dir.path().join("policies.json"),
+        &json!({"default": "kind"}),
+    );
     dir
 }
 
