@@ -64,7 +64,10 @@ impl ModelCard {
             default: app.default_policy().id == policy.id,
             policy_version: policy.version.clone(),
             max_model_len: app.context_length(),
-            description: policy.manifest.as_ref().map_or_else(String::new, |m| m.description.clone()),
+            description: policy
+                .manifest
+                .as_ref()
+                .map_or_else(String::new, |m| m.description.clone()),
             objectives: ObjectiveBody::all(policy),
             steering: None,
         }

@@ -17,8 +17,16 @@ fn steersman(args: &[&str]) -> Command {
 
 /// Runs a command that must fail with exit code 1 and a sentence that has these words.
 fn check_refused(args: &[&str], words: &[&str]) {
-    let Output { status, stdout, stderr } = steersman(args).output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = steersman(args).output().unwrap();
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
     assert_eq!(status.code(), Some(1), "{args:?}: {said}");
     for word in words {
         assert!(said.contains(word), "{args:?}: `{word}` is not in: {said}");
@@ -35,7 +43,10 @@ fn check_unservable(dir: &Path, words: &[&str]) {
 
 #[test]
 fn folders_that_cannot_be_served_are_refused_in_a_sentence() {
-    check_unservable(Path::new("/no/such/folder"), &["/no/such/folder is not a folder"]);
+    check_unservable(
+        Path::new("/no/such/folder"),
+        &["/no/such/folder is not a folder"],
+    );
     let dir = folder::base();
     let weights = dir.path().join("model.safetensors");
     let whole = std::fs::read(&weights).unwrap();
@@ -58,13 +69,25 @@ fn manifests_that_do_not_fit_are_refused_in_a_sentence() {
         folder::write(&dir.path().join("policies/kind/steering.json"), &manifest);
         check_unservable(dir.path(), words);
     };
-    check(&|m| m["conditioning"]["open"] = json!("<|weights|>"), &["<|weights|>", "special token"]);
-    check(&|m| m["conditioning"]["template"] = json!("help {helpfulness}"), &["harmlessness"]);
+    check(
+        &|m| m["conditioning"]["open"] = json!("<|weights|>"),
+        &["<|weights|>", "special token"],
+    );
+    check(
+        &|m| m["conditioning"]["template"] = json!("help {helpfulness}"),
+        &["harmlessness"],
+    );
     check(&|m| m["objectives"] = json!([]), &["objectives"]);
     check(&|m| m["mood"] = json!("good"), &["mood"]);
-    check(&|m| m["format_version"] = json!(9), &["format_version", "expected 1"]);
+    check(
+        &|m| m["format_version"] = json!(9),
+        &["format_version", "expected 1"],
+    );
     let other = json!({"name": "other", "hash": "00ff"});
-    check(&|m| m["base"] = other.clone(), &["`other`", "00ff", "trained"]);
+    check(
+        &|m| m["base"] = other.clone(),
+        &["`other`", "00ff", "trained"],
+    );
 }
 
 #[test]
@@ -82,8 +105,14 @@ fn settings_that_cannot_be_used_are_refused_in_a_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("steersman.toml");
     std::fs::write(&file, "max_sequenzes = 3\n").unwrap();
-    check_refused(&["serve", "--config", file.to_str().unwrap()], &["max_sequenzes", "steersman.toml"]);
-    check_refused(&["serve", "--addr", "0.0.0.0:0"], &["0.0.0.0:0", "loopback", "key"]);
+    check_refused(
+        &["serve", "--config", file.to_str().unwrap()],
+        &["max_sequenzes", "steersman.toml"],
+    );
+    check_refused(
+        &["serve", "--addr", "0.0.0.0:0"],
+        &["0.0.0.0:0", "loopback", "key"],
+    );
 }
 
 #[test]
@@ -96,10 +125,19 @@ fn an_unknown_flag_is_a_usage_error() {
 #[test]
 fn inspect_says_what_a_folder_is() {
     let dir = folder::with_policies();
-    let output = steersman(&["inspect", dir.path().to_str().unwrap()]).output().unwrap();
+    let output = steersman(&["inspect", dir.path().to_str().unwrap()])
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
-    for words in ["Llama", "context 128", "`kind`", "the default", "`helpfulness`", "can be served"] {
+    for words in [
+        "Llama",
+        "context 128",
+        "`kind`",
+        "the default",
+        "`helpfulness`",
+        "can be served",
+    ] {
         assert!(said.contains(words), "`{words}` is not in: {said}");
     }
 }
@@ -109,18 +147,35 @@ fn generate_repeats_itself_with_a_seed() {
     let dir = folder::with_policies();
     let model = dir.path().to_str().unwrap();
     let run = |weights: &str| {
-        let args = ["generate", "Hello there", "--model", model, "--weights", weights];
+        let args = [
+            "generate",
+            "Hello there",
+            "--model",
+            model,
+            "--weights",
+            weights,
+        ];
         let limits = ["--max-tokens", "12", "--seed", "5", "--temperature", "0"];
         let output = steersman(&args).args(limits).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     };
     let one = run("helpfulness=1,harmlessness=0");
     assert!(one.len() > 1);
     assert_eq!(one, run("helpfulness=1"));
     assert_ne!(one, run("harmlessness=1"));
-    check_refused(&["generate", "x", "--model", model, "--weights", "kindness=1"], &["kindness", "helpfulness"]);
-    check_refused(&["generate", "x", "--model", model, "--weights", "0.5"], &["NAME=NUMBER"]);
+    check_refused(
+        &["generate", "x", "--model", model, "--weights", "kindness=1"],
+        &["kindness", "helpfulness"],
+    );
+    check_refused(
+        &["generate", "x", "--model", model, "--weights", "0.5"],
+        &["NAME=NUMBER"],
+    );
 }
 
 #[test]
@@ -132,9 +187,15 @@ fn serve_announces_itself_answers_and_ends_on_sigterm() {
         .spawn()
         .unwrap();
     let mut said = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
     let ready = format!("steersman {} ready on http://", env!("CARGO_PKG_VERSION"));
-    let addr = said.trim_end().strip_prefix(&ready).unwrap_or_else(|| panic!("{said}")).to_owned();
+    let addr = said
+        .trim_end()
+        .strip_prefix(&ready)
+        .unwrap_or_else(|| panic!("{said}"))
+        .to_owned();
 
     let mut stream = TcpStream::connect(&addr).unwrap();
     let request = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -143,7 +204,10 @@ fn serve_announces_itself_answers_and_ends_on_sigterm() {
     stream.read_to_string(&mut reply).unwrap();
     assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
 
-    Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap();
+    Command::new("kill")
+        .args(["-TERM", &server.id().to_string()])
+        .status()
+        .unwrap();
     assert_eq!(server.wait().unwrap().code(), Some(0));
     assert!(TcpStream::connect(&addr).is_err());
 }

@@ -20,7 +20,8 @@ async fn an_answer_tells_its_text_cost_steering_and_seed() {
     assert_eq!(reply["seed"], 7);
     assert!(!reply["text"].as_str().unwrap().is_empty());
     let usage = &reply["usage"];
-    let sum = usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
+    let sum =
+        usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
     assert_eq!(usage["total_tokens"], sum);
     assert_eq!(usage["steering"], reply["steering"]);
     assert_eq!(reply["steering"]["source"], "default");
@@ -33,13 +34,21 @@ async fn the_same_seed_gives_the_same_bytes_alone_in_company_and_streamed() {
     let alone = server.generate(body(json!({}))).await;
     let others = (0..6).map(|seed| {
         let model = ["kind", "plain"][seed % 2];
-        server.generate(body(json!({"seed": seed, "model": model, "max_tokens": 40})))
+        server.generate(body(
+            json!({"seed": seed, "model": model, "max_tokens": 40}),
+        ))
     });
     let others = futures::future::join_all(others);
     let (in_company, _) = tokio::join!(server.generate(body(json!({}))), others);
     assert_eq!(in_company["text"], alone["text"]);
-    let streamed = server.post("/v1/generate", &body(json!({"stream": true}))).await;
-    let text: String = streamed.chunks().iter().map(|c| c["text"].as_str().unwrap()).collect();
+    let streamed = server
+        .post("/v1/generate", &body(json!({"stream": true})))
+        .await;
+    let text: String = streamed
+        .chunks()
+        .iter()
+        .map(|c| c["text"].as_str().unwrap())
+        .collect();
     assert_eq!(text, alone["text"]);
     let other_seed = server.generate(body(json!({"seed": 8}))).await;
     assert_ne!(other_seed["text"], alone["text"]);
@@ -54,7 +63,10 @@ async fn a_stream_opens_and_ends_with_the_steering() {
     assert_eq!(reply.header("content-type"), "text/event-stream");
     assert_eq!(reply.header("cache-control"), "no-cache");
     assert_eq!(reply.header("x-accel-buffering"), "no");
-    assert_eq!(reply.header("x-steering-weights"), "helpfulness=0.25,harmlessness=0.75");
+    assert_eq!(
+        reply.header("x-steering-weights"),
+        "helpfulness=0.25,harmlessness=0.75"
+    );
     let chunks = reply.chunks();
     let (first, last) = (chunks.first().unwrap(), chunks.last().unwrap());
     assert_eq!(first["steering"]["encoded"], last["steering"]["encoded"]);
@@ -63,9 +75,16 @@ async fn a_stream_opens_and_ends_with_the_steering() {
     assert_eq!(last["usage"]["steering"], last["steering"]);
     assert!(["stop", "length"].contains(&last["finish_reason"].as_str().unwrap()));
     for chunk in &chunks {
-        assert_eq!((&chunk["id"], &chunk["object"]), (&first["id"], &json!("generation.chunk")));
+        assert_eq!(
+            (&chunk["id"], &chunk["object"]),
+            (&first["id"], &json!("generation.chunk"))
+        );
     }
-    assert!(chunks[..chunks.len() - 1].iter().all(|chunk| chunk["finish_reason"].is_null()));
+    assert!(
+        chunks[..chunks.len() - 1]
+            .iter()
+            .all(|chunk| chunk["finish_reason"].is_null())
+    );
 }
 
 #[tokio::test]
@@ -105,8 +124,14 @@ async fn token_ids_and_logprobs_come_where_they_are_asked_for() {
     let mut streaming = body(asked);
     streaming["stream"] = json!(true);
     let chunks = server.post("/v1/generate", &streaming).await.chunks();
-    let ids = chunks.iter().filter_map(|chunk| chunk["token_ids"].as_array()).flatten();
-    assert_eq!(ids.cloned().collect::<Vec<_>>(), *whole["token_ids"].as_array().unwrap());
+    let ids = chunks
+        .iter()
+        .filter_map(|chunk| chunk["token_ids"].as_array())
+        .flatten();
+    assert_eq!(
+        ids.cloned().collect::<Vec<_>>(),
+        *whole["token_ids"].as_array().unwrap()
+    );
 }
 
 #[tokio::test]
@@ -119,8 +144,12 @@ async fn an_answer_ends_at_a_stop_string_a_stop_token_or_its_length() {
     let text = whole["text"].as_str().unwrap();
 
     let letters: Vec<char> = text.chars().collect();
-    let stop: String = letters[letters.len() / 2..letters.len() / 2 + 3].iter().collect();
-    let stopped = server.generate(body(json!({"stop": stop, "ignore_eos": true}))).await;
+    let stop: String = letters[letters.len() / 2..letters.len() / 2 + 3]
+        .iter()
+        .collect();
+    let stopped = server
+        .generate(body(json!({"stop": stop, "ignore_eos": true})))
+        .await;
     assert_eq!(stopped["text"], text[..text.find(&stop).unwrap()]);
     assert_eq!(stopped["finish_reason"], "stop");
     assert!(stopped["usage"]["completion_tokens"].as_u64().unwrap() < 24);
@@ -157,8 +186,10 @@ async fn policies_over_one_base_answer_differently() {
     let server = Server::shared();
     let base = server.get("/v1/models").await.json()["data"][0]["id"].clone();
     let ask = |model: Value| body(json!({"model": model, "temperature": 0, "ignore_eos": true}));
-    let (adapted, plain) =
-        tokio::join!(server.generate(ask(json!("plain"))), server.generate(ask(base)));
+    let (adapted, plain) = tokio::join!(
+        server.generate(ask(json!("plain"))),
+        server.generate(ask(base))
+    );
     assert_ne!(adapted["text"], plain["text"]);
 }
 

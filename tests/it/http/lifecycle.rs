@@ -16,7 +16,11 @@ fn long_stream() -> String {
 }
 
 fn one_place() -> Server {
-    Server::start(EngineConfig { max_sequences: 1, queue_capacity: 0, ..EngineConfig::default() })
+    Server::start(EngineConfig {
+        max_sequences: 1,
+        queue_capacity: 0,
+        ..EngineConfig::default()
+    })
 }
 
 #[tokio::test]
@@ -26,19 +30,29 @@ async fn a_full_queue_refuses_and_a_client_that_leaves_makes_room() {
     let held = server.send(post("/v1/generate", &long_stream())).await;
     assert_eq!(held.status(), StatusCode::OK);
     let refused = server.post("/v1/generate", &json!({"prompt": "x"})).await;
-    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{}", refused.text);
+    assert_eq!(
+        refused.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "{}",
+        refused.text
+    );
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
     assert_eq!(refused.json()["error"]["code"], "queue_full");
     assert_eq!(refused.header("retry-after"), "1");
     drop(held);
     let freed = async {
-        while server.post("/v1/generate", &json!({"prompt": "x", "max_tokens": 1})).await.status
+        while server
+            .post("/v1/generate", &json!({"prompt": "x", "max_tokens": 1}))
+            .await
+            .status
             != StatusCode::OK
         {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), freed).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), freed)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -53,7 +67,10 @@ async fn a_draining_server_takes_nothing_new_and_finishes_what_runs() {
         assert_eq!(refused.json()["error"]["code"], "draining");
         assert_ne!(refused.header("retry-after"), "");
     }
-    assert_eq!(server.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        server.get("/readyz").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert_eq!(server.get("/healthz").await.status, StatusCode::OK);
     let text = running.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&text).ends_with("data: [DONE]\n\n"));
@@ -66,7 +83,13 @@ async fn a_stream_that_is_cut_says_so_and_is_not_done() {
     server.app.lifecycle().advance(Phase::Ending);
     let text = running.into_body().collect().await.unwrap().to_bytes();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let last = text.trim_end().lines().last().unwrap().strip_prefix("data: ").unwrap();
+    let last = text
+        .trim_end()
+        .lines()
+        .last()
+        .unwrap()
+        .strip_prefix("data: ")
+        .unwrap();
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["error"]["code"], "draining");
     assert!(!text.contains("[DONE]"));

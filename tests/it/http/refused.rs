@@ -14,7 +14,10 @@ fn check_error(reply: &Reply, status: u16, code: &str, param: Value, words: &str
     assert_eq!(keys, ["message", "type", "param", "code"]);
     assert_eq!(error["code"], code, "{error}");
     assert_eq!(error["param"], param, "{error}");
-    assert!(error["message"].as_str().unwrap().contains(words), "{words} is not in {error}");
+    assert!(
+        error["message"].as_str().unwrap().contains(words),
+        "{words} is not in {error}"
+    );
 }
 
 async fn check(body: &str, status: u16, code: &str, param: Value, words: &str) {
@@ -28,11 +31,22 @@ async fn values_out_of_range_are_named() {
         let mut body = json!({"prompt": "x"});
         body[field] = value;
         let reply = Server::shared().post("/v1/generate", &body).await;
-        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{body}: {}", reply.text);
+        assert_eq!(
+            reply.status,
+            StatusCode::BAD_REQUEST,
+            "{body}: {}",
+            reply.text
+        );
         let error = reply.json()["error"].clone();
-        assert!(error["param"].as_str().unwrap().starts_with(field), "{body}: {error}");
+        assert!(
+            error["param"].as_str().unwrap().starts_with(field),
+            "{body}: {error}"
+        );
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains(field) && message.contains(words), "{body}: {error}");
+        assert!(
+            message.contains(field) && message.contains(words),
+            "{body}: {error}"
+        );
     };
     check("temperature", json!(2.5), "between 0 and 2, got 2.5").await;
     check("temperature", json!(-0.1), "got -0.1").await;
@@ -66,10 +80,38 @@ async fn bodies_that_cannot_be_read_are_refused() {
     let none = Value::Null;
     check("{", 400, "invalid_json", none.clone(), "line 1").await;
     check("", 400, "invalid_json", none.clone(), "EOF").await;
-    check("[]", 400, "invalid_json", none.clone(), "object, got an array").await;
-    check(r#"{"prompt":"x","temperature":NaN}"#, 400, "invalid_json", none.clone(), "line").await;
-    check(r#"{"prompt":"a","prompt":"b"}"#, 400, "invalid_json", none.clone(), "`prompt`").await;
-    check(r#"{"prompt":"x","temperature":1e400}"#, 400, "invalid_json", none.clone(), "range").await;
+    check(
+        "[]",
+        400,
+        "invalid_json",
+        none.clone(),
+        "object, got an array",
+    )
+    .await;
+    check(
+        r#"{"prompt":"x","temperature":NaN}"#,
+        400,
+        "invalid_json",
+        none.clone(),
+        "line",
+    )
+    .await;
+    check(
+        r#"{"prompt":"a","prompt":"b"}"#,
+        400,
+        "invalid_json",
+        none.clone(),
+        "`prompt`",
+    )
+    .await;
+    check(
+        r#"{"prompt":"x","temperature":1e400}"#,
+        400,
+        "invalid_json",
+        none.clone(),
+        "range",
+    )
+    .await;
     let nested = "[".repeat(10_000);
     check(&nested, 400, "invalid_json", none.clone(), "recursion").await;
     let huge = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(3 << 20));
@@ -78,7 +120,13 @@ async fn bodies_that_cannot_be_read_are_refused() {
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
         let request = Request::post("/v1/generate").header("content-type", kind);
         let reply = server.ask(request.body(Body::from("{}")).unwrap()).await;
-        check_error(&reply, 415, "unsupported_media_type", json!("content-type"), kind);
+        check_error(
+            &reply,
+            415,
+            "unsupported_media_type",
+            json!("content-type"),
+            kind,
+        );
     }
 }
 
@@ -86,8 +134,16 @@ async fn bodies_that_cannot_be_read_are_refused() {
 async fn fields_that_cannot_be_honoured_are_refused_by_name() {
     for (field, value, code) in [
         ("foo", json!(1), "unknown_parameter"),
-        ("tools", json!([{"type": "function"}]), "unsupported_parameter"),
-        ("response_format", json!({"type": "json_object"}), "unsupported_parameter"),
+        (
+            "tools",
+            json!([{"type": "function"}]),
+            "unsupported_parameter",
+        ),
+        (
+            "response_format",
+            json!({"type": "json_object"}),
+            "unsupported_parameter",
+        ),
         ("logit_bias", json!({"5": 1}), "unsupported_parameter"),
         ("presence_penalty", json!(0.5), "unsupported_parameter"),
         ("profile", json!("cautious"), "unsupported_parameter"),
@@ -104,16 +160,59 @@ async fn prompts_that_cannot_be_answered_are_refused() {
         check(&body.to_string(), 400, code, json!(param), words).await;
     };
     check(json!({"prompt": ""}), "invalid_value", "prompt", "empty").await;
-    check(json!({"prompt": " \n"}), "invalid_value", "prompt", "some text").await;
+    check(
+        json!({"prompt": " \n"}),
+        "invalid_value",
+        "prompt",
+        "some text",
+    )
+    .await;
     check(json!({}), "invalid_value", "prompt", "neither").await;
-    check(json!({"prompt": "a", "messages": []}), "invalid_value", "prompt", "both").await;
-    check(json!({"messages": []}), "invalid_value", "messages", "at least one").await;
-    let turn = |role: &str, content: Value| json!({"messages": [{"role": role, "content": content}]});
-    check(turn("user", json!("")), "invalid_value", "messages", "some text").await;
-    check(turn("robot", json!("x")), "invalid_value", "messages[0].role", "robot").await;
-    check(turn("user", json!(5)), "invalid_value", "messages[0].content", "a number").await;
+    check(
+        json!({"prompt": "a", "messages": []}),
+        "invalid_value",
+        "prompt",
+        "both",
+    )
+    .await;
+    check(
+        json!({"messages": []}),
+        "invalid_value",
+        "messages",
+        "at least one",
+    )
+    .await;
+    let turn =
+        |role: &str, content: Value| json!({"messages": [{"role": role, "content": content}]});
+    check(
+        turn("user", json!("")),
+        "invalid_value",
+        "messages",
+        "some text",
+    )
+    .await;
+    check(
+        turn("robot", json!("x")),
+        "invalid_value",
+        "messages[0].role",
+        "robot",
+    )
+    .await;
+    check(
+        turn("user", json!(5)),
+        "invalid_value",
+        "messages[0].content",
+        "a number",
+    )
+    .await;
     let image = json!([{"type": "image_url", "image_url": {}}]);
-    check(turn("user", image), "invalid_value", "messages[0].content[0]", "image_url").await;
+    check(
+        turn("user", image),
+        "invalid_value",
+        "messages[0].content[0]",
+        "image_url",
+    )
+    .await;
     let strange = json!({"messages": [{"role": "user", "content": "x", "mood": "good"}]});
     check(strange, "unknown_parameter", "messages[0].mood", "mood").await;
     let overflow = "This model's maximum context length is 128 tokens.";
@@ -130,18 +229,38 @@ async fn models_that_do_not_exist_are_named_with_those_that_do() {
     let body = json!({"prompt": "x", "model": "gpt-9"}).to_string();
     check(&body, 404, "model_not_found", json!("model"), "`kind`").await;
     let body = json!({"prompt": "x", "model": "kind@cautious"}).to_string();
-    check(&body, 404, "profile_not_found", json!("model"), "`cautious`").await;
+    check(
+        &body,
+        404,
+        "profile_not_found",
+        json!("model"),
+        "`cautious`",
+    )
+    .await;
     let body = json!({"prompt": "x", "model": ""}).to_string();
     check(&body, 400, "invalid_value", json!("model"), "leave it out").await;
     let body = json!({"prompt": "x", "model": "plain", "objective_weights": [1, 0]}).to_string();
-    check(&body, 400, "unknown_objective", json!("objective_weights"), "no objectives").await;
+    check(
+        &body,
+        400,
+        "unknown_objective",
+        json!("objective_weights"),
+        "no objectives",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_refusal_comes_before_a_stream_begins() {
     let body = json!({"prompt": "x", "stream": true, "max_tokens": 4000});
     let reply = Server::shared().post("/v1/generate", &body).await;
-    check_error(&reply, 400, "context_length_exceeded", json!("messages"), "128 tokens");
+    check_error(
+        &reply,
+        400,
+        "context_length_exceeded",
+        json!("messages"),
+        "128 tokens",
+    );
     assert_eq!(reply.header("content-type"), "application/json");
 }
 
@@ -149,8 +268,16 @@ async fn a_refusal_comes_before_a_stream_begins() {
 async fn the_server_goes_on_serving() {
     let server = Server::shared();
     for body in ["{", "{\"prompt\":\"\"}", "{\"prompt\":\"x\",\"seed\":-1}"] {
-        assert!(server.ask(post("/v1/generate", body)).await.status.is_client_error());
+        assert!(
+            server
+                .ask(post("/v1/generate", body))
+                .await
+                .status
+                .is_client_error()
+        );
     }
     assert_eq!(server.get("/readyz").await.status, StatusCode::OK);
-    server.generate(json!({"prompt": "Hello", "max_tokens": 3})).await;
+    server
+        .generate(json!({"prompt": "Hello", "max_tokens": 3}))
+        .await;
 }

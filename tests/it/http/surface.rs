@@ -12,9 +12,17 @@ use super::client::Server;
 async fn models_are_listed_with_versions_and_objectives() {
     let seen = Server::shared().get("/v1/models").await.json();
     assert_eq!(seen["object"], "list");
-    let [base, kind, plain] = seen["data"].as_array().unwrap().as_slice() else { panic!("{seen}") };
-    assert_eq!((&kind["id"], &plain["id"]), (&json!("kind"), &json!("plain")));
-    assert_eq!((&kind["default"], &base["default"]), (&json!(true), &json!(false)));
+    let [base, kind, plain] = seen["data"].as_array().unwrap().as_slice() else {
+        panic!("{seen}")
+    };
+    assert_eq!(
+        (&kind["id"], &plain["id"]),
+        (&json!("kind"), &json!("plain"))
+    );
+    assert_eq!(
+        (&kind["default"], &base["default"]),
+        (&json!(true), &json!(false))
+    );
     assert_eq!(kind["root"], base["id"]);
     assert_eq!(kind["objectives"][1]["max_weight"], 10.0);
     assert_eq!(kind["max_model_len"], 128);
@@ -27,18 +35,35 @@ async fn models_are_listed_with_versions_and_objectives() {
 #[tokio::test]
 async fn a_model_is_found_by_every_way_to_write_its_id() {
     let server = Server::shared();
-    for id in ["kind", "default", "kind@helpfulness=0.7,harmlessness=0.3", "kind%40helpfulness%3D1"] {
+    for id in [
+        "kind",
+        "default",
+        "kind@helpfulness=0.7,harmlessness=0.3",
+        "kind%40helpfulness%3D1",
+    ] {
         let reply = server.get(&format!("/v1/models/{id}")).await;
         assert_eq!(reply.status, StatusCode::OK, "{id}: {}", reply.text);
-        assert!(reply.json()["policy_version"].as_str().unwrap().starts_with("kind-"));
-        assert_eq!(reply.json().get("steering").is_some(), id.contains('=') || id.contains("%3D"));
+        assert!(
+            reply.json()["policy_version"]
+                .as_str()
+                .unwrap()
+                .starts_with("kind-")
+        );
+        assert_eq!(
+            reply.json().get("steering").is_some(),
+            id.contains('=') || id.contains("%3D")
+        );
     }
     for id in ["org/model", "org%2Fmodel", "nope", "nope:free", "a/b/c"] {
         let reply = server.get(&format!("/v1/models/{id}")).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{id}");
         assert_eq!(reply.json()["error"]["code"], "model_not_found");
         let asked = id.replace("%2F", "/");
-        assert!(reply.text.contains(&format!("`{asked}`")), "{id}: {}", reply.text);
+        assert!(
+            reply.text.contains(&format!("`{asked}`")),
+            "{id}: {}",
+            reply.text
+        );
     }
     let reply = server.get("/v1/models/kind@kindness=1").await;
     assert_eq!(reply.json()["error"]["code"], "unknown_objective");
@@ -56,15 +81,27 @@ async fn objectives_tell_names_ranges_and_defaults() {
     assert!(seen["objectives"][0]["max_weight"].is_null());
     let plain = server.get("/v1/objectives?model=plain").await.json();
     assert_eq!(plain["objectives"], json!([]));
-    assert_eq!(server.get("/v1/objectives?model=x").await.status, StatusCode::NOT_FOUND);
-    assert_eq!(server.get("/v1/objectives?modle=x").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        server.get("/v1/objectives?model=x").await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        server.get("/v1/objectives?modle=x").await.status,
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[tokio::test]
 async fn health_readiness_and_version_answer() {
     let server = Server::shared();
-    assert_eq!(server.get("/healthz").await.json(), json!({"status": "live"}));
-    assert_eq!(server.get("/readyz").await.json(), json!({"status": "ready"}));
+    assert_eq!(
+        server.get("/healthz").await.json(),
+        json!({"status": "live"})
+    );
+    assert_eq!(
+        server.get("/readyz").await.json(),
+        json!({"status": "ready"})
+    );
     let version = json!({"name": "steersman", "version": env!("CARGO_PKG_VERSION")});
     assert_eq!(server.get("/version").await.json(), version);
 }
@@ -73,7 +110,10 @@ async fn health_readiness_and_version_answer() {
 async fn the_playground_is_one_page_that_loads_nothing_else() {
     let page = Server::shared().get("/").await;
     assert!(page.header("content-type").starts_with("text/html"));
-    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    assert!(
+        page.header("content-security-policy")
+            .contains("default-src 'none'")
+    );
     for outside in ["src=\"http", "href=\"http", "@import", "//cdn"] {
         assert!(!page.text.contains(outside), "{outside}");
     }
@@ -82,15 +122,33 @@ async fn the_playground_is_one_page_that_loads_nothing_else() {
 #[tokio::test]
 async fn what_the_router_refuses_has_the_same_shape() {
     let server = Server::shared();
-    for path in ["/nope", "/v1", "/v1/generate/", "//v1/models", "/v1/%2e%2e/secret"] {
+    for path in [
+        "/nope",
+        "/v1",
+        "/v1/generate/",
+        "//v1/models",
+        "/v1/%2e%2e/secret",
+    ] {
         let reply = server.get(path).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(reply.json()["error"]["type"], "not_found_error");
     }
-    for (method, path) in [("PUT", "/healthz"), ("GET", "/v1/generate"), ("DELETE", "/v1/models/x")] {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    for (method, path) in [
+        ("PUT", "/healthz"),
+        ("GET", "/v1/generate"),
+        ("DELETE", "/v1/models/x"),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap();
         let reply = server.ask(request).await;
-        assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        assert_eq!(
+            reply.status,
+            StatusCode::METHOD_NOT_ALLOWED,
+            "{method} {path}"
+        );
         assert_eq!(reply.json()["error"]["code"], "method_not_allowed");
         assert_ne!(reply.header("allow"), "");
     }
@@ -100,7 +158,10 @@ async fn what_the_router_refuses_has_the_same_shape() {
 async fn the_requests_id_is_honoured_capped_and_invented() {
     let server = Server::shared();
     let ask = async |id: &str, path: &str| {
-        let request = Request::get(path).header("x-request-id", id).body(Body::empty()).unwrap();
+        let request = Request::get(path)
+            .header("x-request-id", id)
+            .body(Body::empty())
+            .unwrap();
         server.ask(request).await.header("x-request-id").to_owned()
     };
     assert_eq!(ask("abc-123", "/healthz").await, "abc-123");
@@ -122,17 +183,31 @@ async fn the_document_is_the_committed_one_and_names_every_route() {
     );
     let document = served.json();
     for path in [
-        "/v1/generate", "/v1/chat/completions", "/v1/models", "/v1/models/{id}", "/v1/objectives",
-        "/healthz", "/readyz", "/version",
+        "/v1/generate",
+        "/v1/chat/completions",
+        "/v1/models",
+        "/v1/models/{id}",
+        "/v1/objectives",
+        "/healthz",
+        "/readyz",
+        "/version",
     ] {
-        let methods = document["paths"][path].as_object().unwrap_or_else(|| panic!("{path}"));
+        let methods = document["paths"][path]
+            .as_object()
+            .unwrap_or_else(|| panic!("{path}"));
         for operation in methods.values() {
-            assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{path}");
+            assert!(
+                operation["operationId"].is_string() && operation["summary"].is_string(),
+                "{path}"
+            );
         }
     }
     // every reference leads somewhere
     for (at, _) in committed.match_indices("\"#/components/schemas/") {
         let name = committed[at + 22..].split('"').next().unwrap();
-        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+        assert!(
+            document["components"]["schemas"][name].is_object(),
+            "{name}"
+        );
     }
 }
