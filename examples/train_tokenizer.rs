@@ -23,7 +23,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let count = texts.len();
-    train_tokenizer(texts.into_iter(), &TokenizerSettings::demo(vocabulary), &out)?;
-    println!("{vocabulary} tokens from {count} texts in {}", out.display());
+    train_tokenizer(
+        texts.into_iter(),
+        &TokenizerSettings::demo(vocabulary),
+        &out,
+    )?;
+    println!(
+        "{vocabulary} tokens from {count} texts in {}",
+        out.display()
+    );
     Ok(())
 }

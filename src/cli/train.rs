@@ -1,11 +1,13 @@
 //! `steersman train`: one training job in the foreground, with a progress bar; resumable.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::training::config::Job;
 use crate::training::observe::{Ending, StepReport, TrainObserver};
@@ -22,7 +24,7 @@ pub struct TrainArgs {
     /// The job file (TOML): what to train, on what, from which model.
     #[arg(long, env = "STEERSMAN_TRAIN_CONFIG")]
     pub config: PathBuf,
-    /// No progress bar: one line per step instead, for logs.
+    /// No progress bar: one line per step instead, as when standard error is no terminal.
     #[arg(long, env = "STEERSMAN_TRAIN_PLAIN")]
     pub plain: bool,
 }
@@ -31,7 +33,8 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
     let job = Job::load(&args.config)?;
     let stop = stop_on_interrupt()?;
-    let mut observer = Terminal::new(args.plain, stop);
+    let plain = args.plain || !std::io::stderr().is_terminal();
+    let mut observer = Terminal::new(plain, stop);
     let ending = std::thread::scope(|scope| {
         let work = std::thread::Builder::new()
             .name("training".into())
@@ -54,7 +57,7 @@ fn run_job(job: &Job, observer: &mut Terminal) -> Result<Ending, TrainingError> 
     }
 }
 
-/// A flag that Ctrl-C raises.
+/// A flag that Ctrl-C and a request to terminate raise.
 fn stop_on_interrupt() -> Result<Arc<AtomicBool>, TrainingError> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
@@ -66,12 +69,22 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, TrainingError> {
     std::thread::Builder::new()
         .name("interrupt".into())
         .spawn(move || {
-            if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-                raised.store(true, Ordering::Relaxed);
-            }
+            runtime.block_on(interrupted());
+            raised.store(true, Ordering::Relaxed);
         })
         .map_err(fail)?;
     Ok(stop)
+}
+
+/// Waits for the first of the two signals; for ever where neither can be heard.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => if result.is_err() { std::future::pending().await },
+        _ = terminate.recv() => (),
+    }
 }
 
 /// Shows a job's progress on the terminal.

@@ -213,6 +213,7 @@ fn probabilities<const FMA: bool>(
     }
 }
 
+#[derive(Clone, Copy)]
 struct HeadInputs<'a> {
     q: &'a HeadMatrix,
     k_transposed: &'a HeadMatrix,
@@ -270,6 +271,30 @@ simd_dispatch! {
 
 #[inline(always)]
 fn head_backward_body<const FMA: bool>(inputs: &BackwardInputs<'_>, out: &mut HeadGradients) {
+    let HeadInputs {
+        k_transposed, len, ..
+    } = inputs.forward;
+    // (queries, keys): probabilities, and the gradient of the scores
+    let size = padded(len, COLS) * k_transposed.width;
+    let mut tables = [vec![0f32; size], vec![0f32; size]];
+    for first in (0..len).step_by(ROWS) {
+        query_block::<FMA>(inputs, first, &mut tables, &mut out.q);
+    }
+    let scale = inputs.forward.shape.scale;
+    out.q.iter_mut().for_each(|x| *x *= scale);
+    for first in (0..len).step_by(ROWS) {
+        key_block::<FMA>(inputs, first, &tables, out);
+    }
+}
+
+/// ROWS queries: their rows of both tables, and their gradient before the scale.
+#[inline(always)]
+fn query_block<const FMA: bool>(
+    inputs: &BackwardInputs<'_>,
+    first: usize,
+    tables: &mut [Vec<f32>; 2],
+    dq: &mut [f32],
+) {
     let BackwardInputs {
         forward,
         k,
@@ -283,86 +308,78 @@ fn head_backward_body<const FMA: bool>(inputs: &BackwardInputs<'_>, out: &mut He
         len,
         ..
     } = *forward;
-    let width = q.width;
-    let stride = k_transposed.width;
-    let rows = padded(len, COLS);
-    // (queries, keys): probabilities, then the gradient of the scores
-    let mut p = vec![0f32; rows * stride];
-    let mut ds = vec![0f32; rows * stride];
-    for first in (0..len).step_by(ROWS) {
-        let block = ScoreBlock::at(first, len, shape);
-        let here = first * stride..(first + ROWS) * stride;
-        let p = &mut p[here.clone()];
-        let ds = &mut ds[here];
-        probabilities::<FMA>(q, k_transposed, &block, (shape, len), p);
-        let left = Left {
-            data: &grad.rows,
-            offset: first * width,
-            row: width,
-            col: 1,
-        };
-        block_product::<FMA>(left, v_transposed, 0..width, block.keys.clone(), ds);
-        for r in 0..ROWS {
-            let keys = r * stride + block.keys.start..r * stride + block.keys.end;
-            let (p, ds) = (&p[keys.clone()], &mut ds[keys]);
-            let shared = dot::<FMA>(p, ds);
-            ds.iter_mut()
-                .zip(p)
-                .for_each(|(d, p)| *d = p * (*d - shared));
-        }
-        if let Some(cap) = shape.softcap {
-            let left = Left {
-                data: &q.rows,
-                offset: first * width,
-                row: width,
-                col: 1,
-            };
-            let mut raw = vec![0f32; ROWS * stride];
-            block_product::<FMA>(left, k_transposed, 0..width, block.keys.clone(), &mut raw);
-            for r in 0..ROWS {
-                for j in block.keys.clone() {
-                    let tanh = (raw[r * stride + j] / cap).tanh();
-                    ds[r * stride + j] *= 1.0 - tanh * tanh;
-                }
-            }
-        }
-        let left = Left {
-            data: ds,
-            offset: 0,
-            row: stride,
-            col: 1,
-        };
-        let dq = &mut out.q[first * width..(first + ROWS) * width];
-        block_product::<FMA>(left, k, block.keys.clone(), 0..width, dq);
+    let (width, stride) = (q.width, k_transposed.width);
+    let block = ScoreBlock::at(first, len, shape);
+    let here = first * stride..(first + ROWS) * stride;
+    let [p, ds] = tables;
+    let (p, ds) = (&mut p[here.clone()], &mut ds[here]);
+    probabilities::<FMA>(q, k_transposed, &block, (shape, len), p);
+    let rows = |data| Left {
+        data,
+        offset: first * width,
+        row: width,
+        col: 1,
+    };
+    let keys = block.keys.clone();
+    block_product::<FMA>(rows(&grad.rows), v_transposed, 0..width, keys.clone(), ds);
+    for r in 0..ROWS {
+        let keys = r * stride + keys.start..r * stride + keys.end;
+        let (p, ds) = (&p[keys.clone()], &mut ds[keys]);
+        let shared = dot::<FMA>(p, ds);
+        ds.iter_mut()
+            .zip(p)
+            .for_each(|(d, p)| *d = p * (*d - shared));
     }
-    out.q.iter_mut().for_each(|x| *x *= shape.scale);
-    for first in (0..len).step_by(ROWS) {
-        let last_query = shape
-            .window
-            .map_or(len, |w| (first + ROWS - 1 + w).min(len));
-        let queries = first / ROWS * ROWS..last_query;
-        let place = first * width..(first + ROWS) * width;
-        let from_ds = Left {
-            data: &ds,
-            offset: first,
-            row: 1,
-            col: stride,
-        };
-        block_product::<FMA>(
-            from_ds,
-            q,
-            queries.clone(),
-            0..width,
-            &mut out.k[place.clone()],
-        );
-        let from_p = Left {
-            data: &p,
-            offset: first,
-            row: 1,
-            col: stride,
-        };
-        block_product::<FMA>(from_p, grad, queries, 0..width, &mut out.v[place]);
+    if let Some(cap) = shape.softcap {
+        let mut raw = vec![0f32; ROWS * stride];
+        block_product::<FMA>(rows(&q.rows), k_transposed, 0..width, keys, &mut raw);
+        for (d, raw) in ds.iter_mut().zip(&raw) {
+            let tanh = (raw / cap).tanh();
+            *d *= 1.0 - tanh * tanh;
+        }
     }
+    let left = Left {
+        data: ds,
+        offset: 0,
+        row: stride,
+        col: 1,
+    };
+    let dq = &mut dq[first * width..(first + ROWS) * width];
+    block_product::<FMA>(left, k, block.keys, 0..width, dq);
+}
+
+/// ROWS keys and values: their gradients, from every query that sees them.
+#[inline(always)]
+fn key_block<const FMA: bool>(
+    inputs: &BackwardInputs<'_>,
+    first: usize,
+    tables: &[Vec<f32>; 2],
+    out: &mut HeadGradients,
+) {
+    let HeadInputs {
+        q,
+        k_transposed,
+        shape,
+        len,
+        ..
+    } = inputs.forward;
+    let (width, stride) = (q.width, k_transposed.width);
+    let last_query = shape
+        .window
+        .map_or(len, |window| (first + ROWS - 1 + window).min(len));
+    let place = first * width..(first + ROWS) * width;
+    let column = |data| Left {
+        data,
+        offset: first,
+        row: 1,
+        col: stride,
+    };
+    let [p, ds] = tables;
+    let queries = first..last_query;
+    let dk = &mut out.k[place.clone()];
+    block_product::<FMA>(column(ds), q, queries.clone(), 0..width, dk);
+    let dv = &mut out.v[place];
+    block_product::<FMA>(column(p), inputs.grad, queries, 0..width, dv);
 }
 
 impl CausalAttention {

@@ -159,14 +159,14 @@ impl DecoderConfig {
 
     /// Checks the arithmetic that every family shares.
     pub(super) fn check(&self) -> Result<(), String> {
-        let divides = self.num_heads % self.num_kv_heads == 0;
+        let divides = self.num_heads.is_multiple_of(self.num_kv_heads);
         if !divides {
             let (q, kv) = (self.num_heads, self.num_kv_heads);
             return Err(format!(
                 "{q} attention heads are not a multiple of {kv} key-value heads"
             ));
         }
-        if self.layers.is_empty() || self.vocab_size == 0 || self.head_dim % 2 != 0 {
+        if self.layers.is_empty() || self.vocab_size == 0 || !self.head_dim.is_multiple_of(2) {
             return Err("needs at least one layer, one token and an even head_dim".into());
         }
         if let Some(id) = self

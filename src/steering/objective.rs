@@ -155,8 +155,8 @@ impl ObjectiveSet {
             });
         }
         for (objective, weight) in self.0.iter().zip(raw) {
-            let top = objective.max_weight.map_or(f64::from(f32::MAX), f64::from);
-            if !(f64::from(objective.min_weight)..=top).contains(weight) {
+            let top = objective.max_weight.unwrap_or(f32::MAX);
+            if !(objective.min_weight..=top).contains(&(*weight as f32)) {
                 let expected = match objective.max_weight {
                     Some(top) => format!("a number from {} to {top}", objective.min_weight),
                     None => format!("a finite number of at least {}", objective.min_weight),

@@ -11,7 +11,7 @@ pub struct WeightVector(Vec<f32>);
 impl WeightVector {
     /// From shares that the caller has already checked and normalised.
     pub(super) fn on_simplex(shares: impl Iterator<Item = f64>) -> Self {
-        Self(shares.map(|share| share as f32).collect())
+        Self(shares.map(|share| share as f32 + 0.0).collect())
     }
 
     /// The weights.
@@ -39,8 +39,9 @@ impl WeightVector {
             .collect();
         let mut units: Vec<u32> = exact.iter().map(|x| (x + 1e-4).floor() as u32).collect();
         let mut order: Vec<usize> = (0..units.len()).collect();
-        let rest = |i: &usize| exact[*i] - f64::from(units[*i]);
-        order.sort_by(|a, b| rest(b).total_cmp(&rest(a)).then(a.cmp(b)));
+        // in ten-thousandths, so that what f32 cannot hold decides nothing
+        let rest = |i: &usize| ((exact[*i] - f64::from(units[*i])) * 1e4).round() as i64;
+        order.sort_by(|a, b| rest(b).cmp(&rest(a)).then(a.cmp(b)));
         let missing = scale.saturating_sub(units.iter().sum());
         for index in order.into_iter().cycle().take(missing as usize) {
             units[index] += 1;

@@ -33,6 +33,10 @@ impl Detokenizer {
     /// Takes a token; returns the text it completes, which is empty inside a character.
     pub fn push(&mut self, id: TokenId) -> String {
         self.ids.push(id);
+        if self.tokenizer.is_byte_piece(id) {
+            // a run of such bytes is text only as a whole, so it waits for what ends it
+            return String::new();
+        }
         let before = self.tokenizer.decode(&self.ids[self.window..self.emitted]);
         let now = self.tokenizer.decode(&self.ids[self.window..]);
         let whole = !now.ends_with('\u{FFFD}');

@@ -136,6 +136,15 @@ impl Tokenizer {
             .unwrap_or_else(|| text.into_bytes())
     }
 
+    /// Whether the token spells one byte as `<0xNN>`, as byte fallback does.
+    pub(super) fn is_byte_piece(&self, id: TokenId) -> bool {
+        let piece = self.markup.id_to_token(id).unwrap_or_default();
+        let digits = piece
+            .strip_prefix("<0x")
+            .and_then(|rest| rest.strip_suffix('>'));
+        digits.is_some_and(|digits| u8::from_str_radix(digits, 16).is_ok())
+    }
+
     /// One more than the largest token id.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

@@ -7,6 +7,7 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
     TokenizerBuilder,
@@ -99,6 +100,15 @@ pub fn train_tokenizer(
     tokenizer
         .train(&mut trainer, texts)
         .map_err(failed("training a tokenizer"))?;
+    let bos = &settings.bos_token;
+    let bos_id = tokenizer.token_to_id(bos).unwrap_or_default();
+    let with_bos = TemplateProcessing::builder()
+        .try_single(format!("{bos} $A"))
+        .map_err(|reason| failed("placing the beginning token")(reason.into()))?
+        .special_tokens(vec![(bos.clone(), bos_id)])
+        .build()
+        .map_err(|reason| failed("placing the beginning token")(Box::new(reason)))?;
+    tokenizer.with_post_processor(Some(PostProcessorWrapper::Template(with_bos)));
     let json = tokenizer
         .to_string(true)
         .map_err(failed("writing a tokenizer"))?;

@@ -14,14 +14,21 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("model", &["types", "kernel"]),
     ("engine", &["types", "kernel", "model"]),
     ("rewards", &["types", "steering", "text", "model"]),
-    ("eval", &["types", "steering", "text", "model", "engine", "rewards"]),
+    (
+        "eval",
+        &["types", "steering", "text", "model", "engine", "rewards"],
+    ),
     (
         "training",
-        &["types", "kernel", "steering", "text", "model", "engine", "rewards", "eval"],
+        &[
+            "types", "kernel", "steering", "text", "model", "engine", "rewards", "eval",
+        ],
     ),
     (
         "service",
-        &["types", "steering", "text", "model", "engine", "rewards", "eval", "training"],
+        &[
+            "types", "steering", "text", "model", "engine", "rewards", "eval", "training",
+        ],
     ),
     ("http", &["types", "steering", "service"]),
     ("config", &["types", "engine", "service", "http"]),
@@ -39,7 +46,10 @@ const LAYERS: [(&str, &[&str]); 14] = [
 const KEPT_TO: [(&str, &[&str]); 6] = [
     ("axum", &["http", "cli"]),
     ("utoipa", &["http"]),
-    ("candle_core", &["kernel", "model", "engine", "rewards", "training"]),
+    (
+        "candle_core",
+        &["kernel", "model", "engine", "rewards", "training"],
+    ),
     ("tokenizers", &["text", "rewards"]),
     ("minijinja", &["text"]),
     ("clap", &["cli", "config", "main"]),
@@ -65,7 +75,12 @@ fn files() -> Vec<(PathBuf, String, String)> {
         .into_iter()
         .map(|path| {
             let inside = path.strip_prefix(&root).unwrap();
-            let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+            let first = inside
+                .components()
+                .next()
+                .unwrap()
+                .as_os_str()
+                .to_string_lossy();
             let module = first.trim_end_matches(".rs").to_owned();
             let text = std::fs::read_to_string(&path).unwrap();
             (path, module, text)
@@ -75,12 +90,16 @@ fn files() -> Vec<(PathBuf, String, String)> {
 
 /// Names that follow `prefix` in code (not in comments), as in `crate::NAME`.
 fn named_after(text: &str, prefix: &str) -> BTreeSet<String> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let mut names = BTreeSet::new();
     for line in code {
         for (at, _) in line.match_indices(prefix) {
             let rest = &line[at + prefix.len()..];
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             names.insert(rest[..end].to_owned());
         }
     }
@@ -92,7 +111,10 @@ fn the_table_has_no_cycle() {
     for (index, (module, imports)) in LAYERS.iter().enumerate() {
         for import in *imports {
             let place = LAYERS.iter().position(|(name, _)| name == import);
-            assert!(place.is_some_and(|place| place < index), "{module} lists {import}");
+            assert!(
+                place.is_some_and(|place| place < index),
+                "{module} lists {import}"
+            );
         }
     }
 }
@@ -110,7 +132,10 @@ fn imports_point_down_only() {
         if module == "main" {
             used.extend(named_after(&text, "steersman::"));
         }
-        for name in used.iter().filter(|name| known.contains(name.as_str()) && **name != module) {
+        for name in used
+            .iter()
+            .filter(|name| known.contains(name.as_str()) && **name != module)
+        {
             assert!(
                 allowed.contains(&name.as_str()),
                 "{}: `{module}` may not import `{name}`",
@@ -138,6 +163,10 @@ fn outside_crates_stay_where_they_belong() {
 #[test]
 fn every_file_opens_with_its_subject() {
     for (path, _, text) in files() {
-        assert!(text.starts_with("//! "), "{} does not open with `//!`", path.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} does not open with `//!`",
+            path.display()
+        );
     }
 }

@@ -175,3 +175,20 @@ fn a_fence_that_is_no_special_token_is_refused_by_name() {
             .contains("`[End]`")
     );
 }
+
+#[test]
+fn a_trained_tokenizer_begins_prompts_and_spells_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = ["the tap drips", "the cap fits", "a tap and a cap"].map(String::from);
+    let settings = steersman::text::TokenizerSettings::demo(300);
+    steersman::text::train_tokenizer(texts.into_iter(), &settings, folder.path()).unwrap();
+    let encoder = PromptEncoder::load(folder.path()).unwrap();
+    let tokenizer = encoder.tokenizer();
+    let ids = tokenizer.encode_with_bos("naïve 3.14 日本").unwrap();
+    assert_eq!(ids.first().copied(), tokenizer.bos_id());
+    assert_eq!(tokenizer.decode(&ids), "naïve 3.14 日本");
+    let chat = encoder
+        .encode_chat(&[Message::user("the <|end|> tap")], None)
+        .unwrap();
+    assert_eq!(specials(tokenizer, &chat), 4); // bos, user, end, assistant
+}

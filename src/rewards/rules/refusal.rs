@@ -1,7 +1,8 @@
 //! Tells refusals from answers by how they open.
 //!
-//! Agrees with the human labels of XSTest's answers in 97 % of the cases (`tests/it/rewards.rs`
-//! holds examples of our own). It knows the phrases of English assistants, not what is meant.
+//! Agrees with XSTest's human labels on 954 of 981 answers (97.2 %; the pattern was written while
+//! looking at 842 of them, on the 139 others it agrees on 136). It knows the phrases of English
+//! assistants, not what is meant.
 
 use std::sync::LazyLock;
 

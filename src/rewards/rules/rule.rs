@@ -88,7 +88,7 @@ pub enum RuleConfig {
 
 mod defaults {
     pub(super) fn tokens_per_unit() -> f32 {
-        32.0
+        48.0
     }
     pub(super) fn wrong() -> f32 {
         -4.0

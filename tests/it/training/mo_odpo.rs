@@ -13,7 +13,7 @@ use super::recorder::Recorder;
 use crate::fixtures::fixture;
 
 /// Four prompts, two opposed objectives over the answer's length, steps that take no time.
-fn job(folder: &Path, more: &str) -> MoOdpoJob {
+pub(super) fn job(folder: &Path, more: &str) -> MoOdpoJob {
     let prompts = folder.join("prompts.jsonl");
     let rows: String = [
         "What is bread?",
@@ -215,4 +215,44 @@ fn losses_that_are_not_finite_end_the_job_after_three_steps_in_a_row() {
         "{error}"
     );
     assert_eq!(recorder.reports.len(), 2);
+}
+
+/// The whole idea, small: from a random model that ignores its weights to one whose answers' length
+/// follows them. The weight is written three times because the model is tiny.
+#[test]
+fn a_policy_learns_to_follow_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = job(folder.path(), "[policy]\ntrain = \"full\"");
+    job.job.steps = 44;
+    job.conditioning.template = "{brevity}{brevity}{brevity} {detail}".into();
+    job.conditioning.decimals = 0;
+    job.rollout.prompts_per_step = 48;
+    job.rollout.max_tokens = 6;
+    job.rollout.micro_batch_tokens = 2048;
+    job.rollout.condition_dropout = 0.0;
+    job.rollout.weights.share_one_hot = 1.0;
+    job.rollout.weights.share_equal = 0.0;
+    job.pairs.missing_eos_penalty = 0.0;
+    job.loss.beta = 0.02;
+    if let Some(optimizer) = &mut job.optimizer {
+        optimizer.learning_rate = 0.005;
+    }
+    let mut recorder = Recorder::new(None);
+    run(&job, &mut recorder).unwrap();
+    // The last steps together: single steps of 48 prompts scatter.
+    for name in ["brevity", "detail"] {
+        let metric = format!("reward/{name}/weight_correlation");
+        let last = &recorder.reports[39..];
+        let sum: f64 = last
+            .iter()
+            .map(|report| report.metric(&metric).unwrap())
+            .sum();
+        assert!(
+            sum / last.len() as f64 > 0.7,
+            "{name}: {}",
+            sum / last.len() as f64
+        );
+        let before = recorder.reports[0].metric(&metric).unwrap();
+        assert!(before.abs() < 0.3, "{name}: {before} before training");
+    }
 }

@@ -1,6 +1,7 @@
 //! Training held against PyTorch, and whole jobs on the small fixtures.
 
 mod dpo_step;
+mod evaluate;
 mod mo_odpo;
 mod recorder;
 mod reward_model;

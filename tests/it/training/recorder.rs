@@ -3,15 +3,15 @@
 use steersman::training::observe::{StepReport, TrainObserver};
 
 /// Keeps the reports and stops after a number of steps.
-pub struct Recorder {
+pub(crate) struct Recorder {
     /// Each step's report.
-    pub reports: Vec<StepReport>,
+    pub(crate) reports: Vec<StepReport>,
     stop_after: Option<u64>,
 }
 
 impl Recorder {
     /// Asks to stop after a step, or never.
-    pub fn new(stop_after: Option<u64>) -> Self {
+    pub(crate) fn new(stop_after: Option<u64>) -> Self {
         Self {
             reports: Vec::new(),
             stop_after,

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use steersman::rewards::{ClassifierInput, Exchange, RewardConfig, build};
 use steersman::training::config::{Job, RewardModelJob};
+use steersman::training::data::read_pairs;
 use steersman::training::observe::Ending;
 use steersman::training::reward_model::{Agreement, run};
 
@@ -97,7 +99,42 @@ fn check_learns(train: &str) {
     let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
     assert_eq!(tensors.tensor("score.weight").unwrap().shape(), [1, 64]);
     assert!(tensors.tensor("lm_head.weight").is_err());
-    assert!(folder.path().join("run/model/tokenizer.json").exists());
+    check_serves(folder.path(), agreement.mean_margin);
+}
+
+/// The written checkpoint is a reward whose margins are those that the training measured: an
+/// adapter is merged rightly, and both sides encode a conversation alike.
+fn check_serves(folder: &Path, expected: f64) {
+    let path = folder.join("run/model");
+    let config = RewardConfig::Classifier {
+        path,
+        label: 0,
+        input: ClassifierInput::Auto,
+    };
+    let reward = build(&config).unwrap();
+    let margins = read_pairs(&folder.join("test.jsonl"))
+        .unwrap()
+        .into_iter()
+        .map(|pair| {
+            let exchange = |completion| Exchange {
+                prompt: &pair.prompt,
+                completion,
+                completion_tokens: 4,
+                finished: true,
+                record: &serde_json::Value::Null,
+            };
+            let scores = reward
+                .score(&[exchange(&pair.chosen), exchange(&pair.rejected)])
+                .unwrap();
+            f64::from(scores[0] - scores[1])
+        });
+    let margins: Vec<f64> = margins.collect();
+    assert!(margins.iter().all(|margin| *margin > 0.0), "{margins:?}");
+    let mean = margins.iter().sum::<f64>() / margins.len() as f64;
+    assert!(
+        (mean - expected).abs() < 1e-3 * expected,
+        "{mean} is not {expected}"
+    );
 }
 
 #[test]

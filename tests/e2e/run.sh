@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Starts the real server on a free port and asks it as users do: curl, the official Python client,
+# and a browser where one is installed or can be.  usage: tests/e2e/run.sh BINARY
+set -euo pipefail
+binary=$(realpath "$1")
+cd "$(dirname "$0")/../.."
+work=$(mktemp -d)
+server=
+finish() { [ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$work"; }
+trap finish EXIT
+
+"$binary" serve --addr 127.0.0.1:0 >"$work/out" 2>"$work/log" &
+server=$!
+for _ in $(seq 100); do
+  grep -q ' ready on ' "$work/out" && break
+  kill -0 "$server" || { cat "$work/log"; exit 1; }
+  sleep 0.2
+done
+url=$(sed -n 's/.* ready on //p' "$work/out")
+echo "server: $url"
+
+curl -sf "$url/healthz" >/dev/null
+curl -sf "$url/readyz" >/dev/null
+ask() { curl -sf "$url/v1/generate" -H 'content-type: application/json' -d "$1"; }
+short=$(ask '{"prompt":"Where is Chad?","objective_weights":{"brevity":1},"temperature":0}')
+long=$(ask '{"prompt":"Where is Chad?","objective_weights":{"detail":1},"temperature":0}')
+[ "$short" != "$long" ] || { echo "two weight vectors gave one answer: $short"; exit 1; }
+
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet 'openai>=2,<3'
+"$work/venv/bin/python" tests/e2e/openai_client.py "$url"
+
+browser=$(command -v chromium || true)
+if [ -z "$browser" ] && [ "${CI:-}" = true ]; then
+  apt-get update -qq && apt-get install -y -qq chromium >/dev/null
+  browser=$(command -v chromium)
+fi
+if [ -n "$browser" ]; then
+  "$browser" --headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync \
+    --no-first-run --user-data-dir="$work/profile" --virtual-time-budget=5000 \
+    --dump-dom "$url/" >"$work/page.html" 2>/dev/null
+  grep -q brevity "$work/page.html" || { echo "the playground shows no objective"; exit 1; }
+  echo "playground: shows its objectives"
+fi
+
+kill -TERM "$server"
+wait "$server"
+server=
+echo "drained: exit 0"
