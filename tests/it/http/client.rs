@@ -1,5 +1,6 @@
 //! Talks to the router as a client would, without a socket.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -36,7 +37,12 @@ impl Server {
             engine,
             ..ServiceSettings::default()
         };
-        let app = Arc::new(App::load(dir.path(), &settings).unwrap());
+        Self::over(dir.path(), &settings)
+    }
+
+    /// Over any folder.
+    pub(super) fn over(dir: &Path, settings: &ServiceSettings) -> Self {
+        let app = Arc::new(App::load(dir, settings).unwrap());
         Self {
             router: router(Arc::clone(&app)),
             app,
