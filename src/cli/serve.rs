@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::serve::ListenerExt;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -111,6 +112,12 @@ async fn drive(
     drain: Duration,
 ) -> Result<(), ServeError> {
     let draining = app.lifecycle().reached(Phase::Draining);
+    // without this a chunk may wait for the acknowledgement of the one before it
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("a connection stays with delays: {error}");
+        }
+    });
     let server = axum::serve(listener, http::router(Arc::clone(&app)));
     let mut server = std::pin::pin!(async move { server.with_graceful_shutdown(draining).await });
     tokio::select! {

@@ -67,3 +67,47 @@ pub(super) async fn wrap(mut request: Request, next: Next) -> Response {
     tracing::info!(%method, path, status, ms, "answered");
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use axum::{Router, middleware};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn breaks() -> &'static str {
+        panic!("a secret of the server")
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_500_that_names_the_request_alone() {
+        let router = Router::new()
+            .route("/", get(breaks))
+            .layer(middleware::from_fn(wrap));
+        let request = Request::get("/")
+            .header("x-request-id", "r-17")
+            .body(Body::empty());
+        let reply = router
+            .oneshot(request.expect("sound"))
+            .await
+            .expect("a reply");
+        assert_eq!(reply.status(), 500);
+        assert_eq!(reply.headers()["x-request-id"], "r-17");
+        let body = reply
+            .into_body()
+            .collect()
+            .await
+            .expect("a body")
+            .to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["error"]["type"], "server_error");
+        let message = body["error"]["message"].as_str().expect("a message");
+        assert!(
+            message.contains("r-17") && !message.contains("secret"),
+            "{message}"
+        );
+    }
+}

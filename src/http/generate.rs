@@ -65,6 +65,7 @@ pub(super) struct Generation {
     finish_reason: FinishReason,
     /// With `return_token_ids`: the answer's tokens, a final stop token included.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<u32>>)]
     token_ids: Option<Vec<TokenId>>,
     /// With `logprobs`: each token's log-probability.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +101,7 @@ pub(super) struct GenerationChunk {
     finish_reason: Option<FinishReason>,
     /// With `return_token_ids`: tokens to append.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<u32>>)]
     token_ids: Option<Vec<TokenId>>,
     /// With `logprobs`: the log-probabilities of these tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +121,9 @@ pub(super) struct GenerationChunk {
 }
 
 /// Generate one answer, steered by objective weights.
+///
+/// Weights come from the body, the header, the suffix of `model`, or the checkpoint, in that
+/// order; two that were given and disagree are refused. Unknown fields are refused.
 #[utoipa::path(
     post,
     path = "/v1/generate",
@@ -135,6 +140,11 @@ pub(super) struct GenerationChunk {
          GenerationChunk, the last one `[DONE]`.", content(
             (Generation = "application/json"),
             (GenerationChunk = "text/event-stream"),
+         ), headers(
+            ("x-steering-weights" = String,
+             description = "The weights that were asked for; missing for a model without objectives."),
+            ("x-policy-version" = String, description = "The version of the policy that answers."),
+            ("x-request-id" = String, description = "The request's id."),
          )),
         (status = 400, description = "The request cannot be answered.", body = ErrorBody),
         (status = 404, description = "No such model.", body = ErrorBody),

@@ -16,15 +16,14 @@ use crate::types::{Message, Role};
 )]
 pub(super) struct MessageSchema {
     /// Who speaks; `developer` counts as `system`.
-    #[schema(inline)]
     role: RoleSchema,
     /// What is said.
-    #[schema(inline)]
     content: ContentSchema,
 }
 
+/// Who speaks a turn.
 #[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
+#[schema(as = Role, rename_all = "lowercase")]
 #[expect(dead_code, reason = "only the schema is used")]
 enum RoleSchema {
     System,
@@ -34,7 +33,9 @@ enum RoleSchema {
     Tool,
 }
 
+/// What is said: text, or pieces of text that are joined.
 #[derive(ToSchema)]
+#[schema(as = Content)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only the schema is used")]
 enum ContentSchema {

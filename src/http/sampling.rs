@@ -133,7 +133,7 @@ impl<'de> Deserialize<'de> for StopField {
     }
 }
 
-/// How `stop` is described.
+/// A string or up to 16, each of 1 to 256 bytes.
 #[derive(ToSchema)]
 #[schema(as = Stop)]
 #[expect(dead_code, reason = "only its schema is used")]

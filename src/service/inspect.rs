@@ -94,9 +94,9 @@ impl Inspection {
         ));
         let known = encoder.tokenizer().vocab_size();
         if known > config.vocab_size {
-            self.problems.push(format!(
-                "the tokenizer has {known} tokens, but the model only {}; they belong to \
-                 different checkpoints",
+            self.facts.push(format!(
+                "note: the tokenizer has {known} tokens, but the model only {}; a request that \
+                 needs one of the others will fail",
                 config.vocab_size
             ));
         }

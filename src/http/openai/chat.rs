@@ -44,6 +44,11 @@ use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, Who
          ChatChunk, the last one `[DONE]`.", content(
             (ChatCompletion = "application/json"),
             (ChatChunk = "text/event-stream"),
+         ), headers(
+            ("x-steering-weights" = String,
+             description = "The weights that were asked for; missing for a model without objectives."),
+            ("x-policy-version" = String, description = "The version of the policy that answers."),
+            ("x-request-id" = String, description = "The request's id."),
          )),
         (status = 400, description = "The request cannot be answered.", body = ErrorBody),
         (status = 404, description = "No such model.", body = ErrorBody),

@@ -82,6 +82,7 @@ pub(in crate::http) struct ChatChoice {
     pub(super) logprobs: Option<Logprobs>,
     /// With `return_token_ids`: the answer's tokens, a final stop token included.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<u32>>)]
     pub(super) token_ids: Option<Vec<TokenId>>,
 }
 
@@ -143,6 +144,7 @@ pub(in crate::http) struct ChunkChoice {
     pub(super) logprobs: Option<Logprobs>,
     /// With `return_token_ids`: tokens to append.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<u32>>)]
     pub(super) token_ids: Option<Vec<TokenId>>,
 }
 

@@ -1,5 +1,6 @@
 //! Talks to the router as a client would, without a socket.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -15,28 +16,33 @@ use tower::ServiceExt;
 use super::folder;
 
 /// A server of its own.
-pub struct Server {
-    pub app: Arc<App>,
+pub(super) struct Server {
+    pub(super) app: Arc<App>,
     router: Router,
 }
 
 /// A whole reply.
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
 }
 
 impl Server {
     /// Over the folder with two policies.
-    pub fn start(engine: EngineConfig) -> Self {
+    pub(super) fn start(engine: EngineConfig) -> Self {
         // everything is read at the start, so the folder may go
         let dir = folder::with_policies();
         let settings = ServiceSettings {
             engine,
             ..ServiceSettings::default()
         };
-        let app = Arc::new(App::load(dir.path(), &settings).unwrap());
+        Self::over(dir.path(), &settings)
+    }
+
+    /// Over any folder.
+    pub(super) fn over(dir: &Path, settings: &ServiceSettings) -> Self {
+        let app = Arc::new(App::load(dir, settings).unwrap());
         Self {
             router: router(Arc::clone(&app)),
             app,
@@ -44,18 +50,18 @@ impl Server {
     }
 
     /// The server that tests share, where they change nothing about it.
-    pub fn shared() -> &'static Self {
+    pub(super) fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(EngineConfig::default()))
     }
 
     /// Sends a request; the body is still under way.
-    pub async fn send(&self, request: Request<Body>) -> axum::response::Response {
+    pub(super) async fn send(&self, request: Request<Body>) -> axum::response::Response {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Sends a request and reads the reply to its end.
-    pub async fn ask(&self, request: Request<Body>) -> Reply {
+    pub(super) async fn ask(&self, request: Request<Body>) -> Reply {
         let (parts, body) = self.send(request).await.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -67,18 +73,18 @@ impl Server {
     }
 
     /// GETs a path.
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(super) async fn get(&self, path: &str) -> Reply {
         self.ask(Request::get(path).body(Body::empty()).unwrap())
             .await
     }
 
     /// POSTs JSON.
-    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.ask(post(path, &body.to_string())).await
     }
 
     /// POSTs JSON that must be answered with 200.
-    pub async fn generate(&self, body: Value) -> Value {
+    pub(super) async fn generate(&self, body: Value) -> Value {
         let reply = self.post("/v1/generate", &body).await;
         assert_eq!(reply.status, StatusCode::OK, "{body}: {}", reply.text);
         reply.json()
@@ -86,26 +92,26 @@ impl Server {
 }
 
 /// A POST of JSON text.
-pub fn post(path: &str, body: &str) -> Request<Body> {
+pub(super) fn post(path: &str, body: &str) -> Request<Body> {
     let request = Request::post(path).header("content-type", "application/json");
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
 impl Reply {
     /// The body as JSON.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// One header's text; empty where it is missing.
-    pub fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The data of each server-sent event. Fails on any line that is neither data nor a comment.
-    pub fn events(&self) -> Vec<String> {
+    pub(super) fn events(&self) -> Vec<String> {
         let lines = self
             .text
             .lines()
@@ -116,7 +122,7 @@ impl Reply {
     }
 
     /// The chunks of a stream that ended well.
-    pub fn chunks(&self) -> Vec<Value> {
+    pub(super) fn chunks(&self) -> Vec<Value> {
         let mut events = self.events();
         assert_eq!(events.pop().as_deref(), Some("[DONE]"), "{}", self.text);
         events

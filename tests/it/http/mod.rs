@@ -3,6 +3,7 @@
 mod chat;
 mod client;
 mod command;
+mod demo;
 mod folder;
 mod generate;
 mod lifecycle;
