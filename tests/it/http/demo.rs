@@ -2,40 +2,28 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use steersman::service::ServiceSettings;
 
 use super::client::Server;
 
 #[tokio::test]
-async fn the_demo_answers_two_settings_of_the_weights_differently() {
+async fn the_demo_answers_and_says_what_it_was_told() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
-    if !dir.join("model.safetensors").is_file() {
-        // a checkout that is about to train it
-        return;
-    }
     let server = Server::over(&dir, &ServiceSettings::default());
     let objectives = server.get("/v1/objectives").await.json();
-    assert_eq!(objectives["model"], "assistant");
-    for (model, prompt, one, other) in [
-        ("facts", "Where is Chad?", "brevity", "detail"),
-        (
-            "assistant",
-            "How do I stay safe on a hike?",
-            "helpfulness",
-            "harmlessness",
-        ),
-    ] {
-        let ask = |objective: &str| {
-            json!({
-                "model": model, "prompt": prompt, "objective_weights": {objective: 1},
+    assert_eq!(objectives["model"], "facts");
+    for (brevity, detail) in [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)] {
+        let answer = server
+            .generate(json!({
+                "prompt": "Where is Chad?",
+                "objective_weights": {"brevity": brevity, "detail": detail},
                 "temperature": 0, "max_tokens": 60,
-            })
-        };
-        let texts: [Value; 2] = [
-            server.generate(ask(one)).await["text"].clone(),
-            server.generate(ask(other)).await["text"].clone(),
-        ];
-        assert_ne!(texts[0], texts[1], "{model}");
+            }))
+            .await;
+        let text = answer["text"].as_str().unwrap();
+        assert!(text.contains("Africa"), "{text}");
+        let told = &answer["steering"]["encoded"];
+        assert_eq!(*told, json!({"brevity": brevity, "detail": detail}));
     }
 }
