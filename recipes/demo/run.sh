@@ -2,7 +2,7 @@
 # Makes the demo checkpoint from the corpora: recipes/demo/run.sh CORPORA
 #
 # Every job saves its state and goes on from it: after an interruption run the same command again.
-# Two cores need about an hour. Writes below runs/demo/ and, at the end, models/demo/.
+# Writes below runs/demo/ and, at the end, models/demo/.
 set -euo pipefail
 corpora=${1:?usage: recipes/demo/run.sh CORPORA (the folder with attributes/, dialogs/, text/ ...)}
 cd "$(dirname "$0")/../.."
