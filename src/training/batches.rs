@@ -24,8 +24,8 @@ pub struct TrainSequence {
 enum Item {
     /// Encoded once.
     Ready(TrainSequence),
-    /// Encoded each time, under weights drawn anew.
-    Conditioned(Vec<Message>),
+    /// Encoded each time, under weights drawn anew, as this conditioning says.
+    Conditioned(Vec<Message>, usize),
 }
 
 /// Where warm-up weights come from.
@@ -40,7 +40,7 @@ pub struct TextSet<'a> {
     /// Indices into `items`, repeated sets repeated.
     places: Vec<usize>,
     encoder: &'a PromptEncoder,
-    conditioning: Option<Conditioning<'a>>,
+    conditionings: Vec<Conditioning<'a>>,
     max_tokens: usize,
     seed: u64,
 }
@@ -48,18 +48,19 @@ pub struct TextSet<'a> {
 impl<'a> TextSet<'a> {
     /// Reads and encodes a job's training texts.
     pub fn read(job: &'a SupervisedJob, encoder: &'a PromptEncoder) -> Result<Self, TrainingError> {
-        let conditioning = match &job.warm_up {
-            Some(settings) => Some(Conditioning {
+        let mut conditionings = Vec::with_capacity(job.warm_up.len());
+        for settings in job.warm_up.values() {
+            let objectives = settings.objective_set()?;
+            conditionings.push(Conditioning {
                 settings,
-                objectives: settings.objective_set()?,
-            }),
-            None => None,
-        };
+                objectives,
+            });
+        }
         let mut set = Self {
             items: Vec::new(),
             places: Vec::new(),
             encoder,
-            conditioning,
+            conditionings,
             max_tokens: job.data.max_tokens,
             seed: job.job.seed,
         };
@@ -67,7 +68,8 @@ impl<'a> TextSet<'a> {
             let mut rows = read_texts(&source.path)?;
             rows.truncate(source.max_rows.unwrap_or(usize::MAX));
             let first = set.items.len();
-            set.add(rows)?;
+            let named = |name: &String| job.warm_up.keys().position(|known| known == name);
+            set.add(rows, source.warm_up.as_ref().and_then(named))?;
             for _ in 0..source.repeat {
                 set.places.extend(first..set.items.len());
             }
@@ -80,14 +82,18 @@ impl<'a> TextSet<'a> {
         Ok(set)
     }
 
-    fn add(&mut self, rows: Vec<TextRow>) -> Result<(), TrainingError> {
+    fn add(
+        &mut self,
+        rows: Vec<TextRow>,
+        conditioning: Option<usize>,
+    ) -> Result<(), TrainingError> {
         let encoded: Vec<Vec<Item>> = rows
             .into_par_iter()
-            .map(|row| match row {
-                TextRow::Dialogue(turns) if self.conditioning.is_some() => {
-                    Ok(vec![Item::Conditioned(turns)])
+            .map(|row| match (row, conditioning) {
+                (TextRow::Dialogue(turns), Some(conditioning)) => {
+                    Ok(vec![Item::Conditioned(turns, conditioning)])
                 }
-                row => {
+                (row, _) => {
                     let sequences = encode(self.encoder, &row, self.max_tokens)?;
                     Ok(sequences.into_iter().map(Item::Ready).collect())
                 }
@@ -110,25 +116,20 @@ impl<'a> TextSet<'a> {
     /// The sequence at a place. `turn` says how many were dealt before it, so that a dialogue
     /// meets other weights each time.
     pub fn sequence(&self, place: usize, turn: u64) -> Result<TrainSequence, TrainingError> {
-        let turns = match &self.items[self.places[place]] {
+        let (turns, conditioning) = match &self.items[self.places[place]] {
             Item::Ready(sequence) => return Ok(sequence.clone()),
-            Item::Conditioned(turns) => turns,
+            Item::Conditioned(turns, which) => (turns, &self.conditionings[*which]),
         };
+        let Conditioning {
+            settings,
+            objectives,
+        } = conditioning;
         let mut span = None;
-        if let Some(conditioning) = &self.conditioning {
-            let mut rng = stream(self.seed, "warm-up", &[turn]);
-            let settings = conditioning.settings;
-            if rng.random::<f64>() < settings.share {
-                let drawn = settings
-                    .weights
-                    .draw(conditioning.objectives.len(), &mut rng);
-                let weights = drawn.rounded(settings.conditioning.decimals);
-                span = Some(
-                    settings
-                        .conditioning
-                        .render(&conditioning.objectives, &weights),
-                );
-            }
+        let mut rng = stream(self.seed, "warm-up", &[turn]);
+        if rng.random::<f64>() < settings.share {
+            let drawn = settings.weights.draw(objectives.len(), &mut rng);
+            let weights = drawn.rounded(settings.conditioning.decimals);
+            span = Some(settings.conditioning.render(objectives, &weights));
         }
         let (tokens, targets) = self.encoder.encode_dialogue(turns, span.as_ref())?;
         Ok(cut(tokens, targets, self.max_tokens))

@@ -25,6 +25,8 @@ use super::preference_step::{Contrast, Objective, PreferenceStep, TrainPair, pre
 use super::rollout::{self, Rollout};
 use super::schedule::learning_rate;
 use super::seeds::stream;
+use crate::steering::WeightVector;
+use crate::types::TokenId;
 use metrics::Seen;
 use setup::Trainer;
 
@@ -99,7 +101,8 @@ impl Trainer<'_> {
         Ok(report)
     }
 
-    /// Which answer of each rollout is the better one under its own weights.
+    /// Which answer of each rollout is the better one under its own weights, and under further
+    /// ones where pairs are relabelled.
     fn label(&self, rollouts: &[Rollout]) -> Result<(Vec<TrainPair>, PairCounts), TrainingError> {
         let mut counts = PairCounts::default();
         let mut pairs = Vec::with_capacity(rollouts.len());
@@ -111,22 +114,54 @@ impl Trainer<'_> {
             });
             let same = rollout.answers[0].tokens == rollout.answers[1].tokens;
             counts.duplicates += usize::from(same);
-            match judge(&self.job.pairs, rollout.weights.as_slice(), answers) {
-                Verdict::Preferred { chosen, target } if !same => {
-                    counts.kept += 1;
-                    let completion = |i: usize| rollout.answers[i].tokens.clone();
-                    pairs.push(TrainPair {
-                        prompt: rollout.prompt.clone(),
-                        completions: [completion(chosen), completion(1 - chosen)],
-                        target,
-                        reference: [0.0; 2],
-                        contrast: self.contrast(rollout, place)?,
-                    });
-                }
-                _ => counts.ties += 1,
+            for (number, weights) in self.judged_under(rollout, place).iter().enumerate() {
+                let verdict = judge(&self.job.pairs, weights.as_slice(), answers);
+                let (Verdict::Preferred { chosen, target }, false) = (verdict, same) else {
+                    counts.ties += 1;
+                    continue;
+                };
+                counts.kept += 1;
+                let on_policy = number == 0;
+                let prompt = if on_policy {
+                    rollout.prompt.clone()
+                } else {
+                    self.prompt_under(rollout, weights)?
+                };
+                let completion = |i: usize| rollout.answers[i].tokens.clone();
+                pairs.push(TrainPair {
+                    prompt,
+                    completions: [completion(chosen), completion(1 - chosen)],
+                    target,
+                    reference: [0.0; 2],
+                    contrast: self.contrast(rollout, place)?,
+                    on_policy,
+                });
             }
         }
         Ok((pairs, counts))
+    }
+
+    /// A rollout's own weights, then those it is relabelled with.
+    fn judged_under(&self, rollout: &Rollout, place: usize) -> Vec<WeightVector> {
+        let mut rng = stream(self.job.job.seed, "relabel", &[self.step, place as u64]);
+        let further = if rollout.conditioned {
+            self.job.pairs.relabel
+        } else {
+            0
+        };
+        let drawn = (0..further).map(|_| self.sampler().draw_weights(&mut rng));
+        std::iter::once(rollout.weights.clone())
+            .chain(drawn)
+            .collect()
+    }
+
+    fn prompt_under(
+        &self,
+        rollout: &Rollout,
+        weights: &WeightVector,
+    ) -> Result<Vec<TokenId>, TrainingError> {
+        let prompt = &self.rows[rollout.row].prompt;
+        self.sampler().conditioner.encode(prompt, Some(weights))
     }
 
     /// The same prompt under weights drawn anew, where the MI-EPO term asks for it.
@@ -135,12 +170,9 @@ impl Trainer<'_> {
             return Ok(None);
         }
         let mut rng = stream(self.job.job.seed, "contrast", &[self.step, place as u64]);
-        let sampler = self.sampler();
-        let other = sampler.draw_weights(&mut rng);
-        let prompt = &self.rows[rollout.row].prompt;
-        let prompt = sampler.conditioner.encode(prompt, Some(&other))?;
+        let other = self.sampler().draw_weights(&mut rng);
         Ok(Some(Contrast {
-            prompt,
+            prompt: self.prompt_under(rollout, &other)?,
             reference: [0.0; 2],
         }))
     }

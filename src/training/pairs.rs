@@ -28,6 +28,10 @@ pub struct PairSettings {
     pub missing_eos_penalty: f32,
     /// Differences smaller than this, in standard deviations, are ties and are not trained on.
     pub tie_margin: f32,
+    /// Further weights, drawn anew, under which each pair of answers is judged and trained on
+    /// again: the same two answers, and another of them may win. Costs training, no sampling.
+    /// Hindsight relabelling as in PD-MORL (arXiv 2208.07914); slightly off-policy.
+    pub relabel: u32,
 }
 
 impl Default for PairSettings {
@@ -36,6 +40,7 @@ impl Default for PairSettings {
             label: LabelRule::Scalarized,
             missing_eos_penalty: 1.0,
             tie_margin: 0.05,
+            relabel: 0,
         }
     }
 }

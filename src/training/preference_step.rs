@@ -22,6 +22,8 @@ pub struct TrainPair {
     pub reference: [f32; 2],
     /// The same prompt under other weights, for the MI-EPO term.
     pub contrast: Option<Contrast>,
+    /// The completions were drawn from `prompt` itself, not under other weights.
+    pub on_policy: bool,
 }
 
 /// A pair's prompt under independently drawn weights.

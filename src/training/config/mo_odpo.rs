@@ -305,6 +305,7 @@ impl MoOdpoJob {
             0.0,
             3.0,
         )?;
+        within("pairs.relabel", f64::from(self.pairs.relabel), 0.0, 16.0)?;
         within("terms.anchor_weight", self.terms.anchor_weight, 0.0, 100.0)?;
         above_zero("terms.mi_beta", self.terms.mi_beta)?;
         within("terms.mi_weight", self.terms.mi_weight, 0.0, 100.0)

@@ -1,5 +1,6 @@
 //! Settings of a supervised job: pretraining, chat training, and the warm-up under random weights.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -37,9 +38,10 @@ pub struct SupervisedJob {
     /// Steps between two measurements on the test texts.
     #[serde(default = "default_measure_every")]
     pub measure_every: u64,
-    /// Writes random weights into dialogues' prompts, so that the policy has met them before
-    /// MO-ODPO gives them a meaning.
-    pub warm_up: Option<WarmUp>,
+    /// Ways to write random weights into dialogues' prompts, by name, so that the policy has met
+    /// them before MO-ODPO gives them a meaning. A text source says which of them it carries.
+    #[serde(default)]
+    pub warm_up: BTreeMap<String, WarmUp>,
 }
 
 fn default_batch() -> usize {
@@ -94,6 +96,8 @@ pub struct TextSource {
     pub repeat: usize,
     /// Only the first rows.
     pub max_rows: Option<usize>,
+    /// Which of the job's warm-ups its dialogues carry; none carry no weights.
+    pub warm_up: Option<String>,
 }
 
 fn one() -> usize {
@@ -154,6 +158,13 @@ impl SupervisedJob {
         at_least("data.max_tokens", self.data.max_tokens, 8)?;
         for source in &self.data.train {
             at_least("data.train.repeat", source.repeat, 1)?;
+            if let Some(name) = &source.warm_up
+                && !self.warm_up.contains_key(name)
+            {
+                let known: Vec<_> = self.warm_up.keys().map(String::as_str).collect();
+                let reason = format!("{name:?}, expected one of [{}]", known.join(", "));
+                return Err(TrainingError::setting("data.train.warm_up", reason));
+            }
         }
         at_least("batch_tokens", self.batch_tokens, 1)?;
         at_least("micro_batch_tokens", self.micro_batch_tokens, 1)?;
@@ -164,7 +175,7 @@ impl SupervisedJob {
             let reason = "\"fresh\" with an adapter; train = \"full\" makes a fresh model";
             return Err(TrainingError::setting("start", reason));
         }
-        if let Some(warm_up) = &self.warm_up {
+        for warm_up in self.warm_up.values() {
             within("warm_up.share", warm_up.share, 0.0, 1.0)?;
             warm_up
                 .conditioning

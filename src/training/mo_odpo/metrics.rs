@@ -101,8 +101,8 @@ pub(super) fn record_pairs(report: &mut StepReport, counts: PairCounts) {
 
 /// Loss, margins, log-probabilities and KL; returns the mean KL of a sequence.
 ///
-/// KL is the mean of log pi - log pi_ref over the kept pairs' completions, which were drawn from
-/// the policy itself; there is no padding that could be summed along.
+/// KL is the mean of log pi - log pi_ref over the kept pairs' completions that were drawn from the
+/// policy itself, relabelled ones left out; there is no padding that could be summed along.
 pub(super) fn record_update(
     report: &mut StepReport,
     pairs: &[TrainPair],
@@ -112,14 +112,16 @@ pub(super) fn record_update(
     let margins: Vec<f64> = step.margins.iter().map(|m| f64::from(*m)).collect();
     let right = margins.iter().filter(|margin| **margin > 0.0).count();
     let column = |i: usize| -> Vec<f64> { step.policy.iter().map(|p| f64::from(p[i])).collect() };
-    let (mut kl, mut tokens) = (0.0, 0);
-    for (pair, policy) in pairs.iter().zip(&step.policy) {
+    let (mut kl, mut sequences, mut tokens) = (0.0, 0, 0);
+    let drawn = pairs.iter().zip(&step.policy);
+    for (pair, policy) in drawn.filter(|(pair, _)| pair.on_policy) {
         for (i, completion) in pair.completions.iter().enumerate() {
             kl += f64::from(policy[i]) - f64::from(pair.reference[i]);
+            sequences += 1;
             tokens += completion.len();
         }
     }
-    let per_sequence = kl / (2 * pairs.len()).max(1) as f64;
+    let per_sequence = kl / f64::from(sequences.max(1));
     report.record("loss", step.loss);
     report.record("grad_norm", norm);
     report.record("margin", mean(&margins));

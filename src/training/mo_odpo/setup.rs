@@ -155,6 +155,7 @@ impl<'a> Trainer<'a> {
             target: 1.0,
             reference: [0.0; 2],
             contrast: None,
+            on_policy: true,
         }];
         self.add_reference(&mut pairs)?;
         self.differentiate(&pairs)?

@@ -117,6 +117,7 @@ impl Golden {
                     target: 1.0,
                     reference: [reference[i], reference[i + count]],
                     contrast: None,
+                    on_policy: true,
                 }
             })
             .collect()

@@ -16,7 +16,7 @@ const ROWS: &str = r#"{"text":"The river is cold and the bread is warm. A friend
 "#;
 
 const WARM_UP: &str = r#"
-[warm_up]
+[warm_up.facts]
 objectives = ["brevity", "detail"]
 share = 0.5
 conditioning = { kind = "weights_text", open = "<|pad|>", close = "<|end_of_text|>", template = "{brevity} {detail}", decimals = 1 }
