@@ -1,8 +1,10 @@
 //! Words that several layers speak: plain data, no I/O.
 
+mod constraint;
 mod message;
 mod sampling;
 
+pub use constraint::{ConstraintError, TokenConstraint, TokenSet};
 pub use message::{ControlSpan, Message, Placement, Role};
 pub use sampling::{FinishReason, SamplingParams, Usage};
 

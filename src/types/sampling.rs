@@ -15,6 +15,17 @@ pub struct SamplingParams {
     pub top_k: usize,
     /// Keep tokens with at least this share of the likeliest token's probability; 0 is off.
     pub min_p: f32,
+    /// Locally typical mass in (0, 1] (arXiv 2202.00666); 1 is off.
+    pub typical_p: f32,
+    /// Taken off the logit of each token that was generated already; 0 is off.
+    pub presence_penalty: f32,
+    /// Taken off a token's logit for each time that it was generated already; 0 is off.
+    pub frequency_penalty: f32,
+    /// Divides the positive, multiplies the negative logits of tokens of prompt and completion;
+    /// 1 is off.
+    pub repetition_penalty: f32,
+    /// Added to the logits of single tokens.
+    pub logit_bias: Vec<(TokenId, f32)>,
     /// Seed of this sequence's own random stream.
     pub seed: u64,
     /// Most tokens to generate.
@@ -37,6 +48,11 @@ impl Default for SamplingParams {
             top_p: 1.0,
             top_k: 0,
             min_p: 0.0,
+            typical_p: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            repetition_penalty: 1.0,
+            logit_bias: Vec::new(),
             seed: 0,
             max_tokens: 128,
             min_tokens: 0,
