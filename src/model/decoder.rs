@@ -81,7 +81,11 @@ impl Decoder {
             .iter()
             .map(|rope| {
                 let frequencies = rope.inverse_frequencies(config.head_dim);
-                Arc::new(RopeTable::new(&frequencies, config.max_positions))
+                Arc::new(RopeTable::new(
+                    &frequencies,
+                    config.max_positions,
+                    rope.amplitude(),
+                ))
             })
             .collect();
         Ok(Self {
@@ -194,7 +198,12 @@ impl Decoder {
             x = (x * f64::from(self.config.embedding_scale))?;
         }
         for (layer, config) in self.layers.iter().zip(&self.config.layers) {
-            x = layer.forward(&x, &pass, &self.ropes[config.rope], caches.as_deref_mut())?;
+            x = layer.forward(
+                &x,
+                &pass,
+                config.rope.map(|rope| &self.ropes[rope]),
+                caches.as_deref_mut(),
+            )?;
         }
         self.norm.forward(&x)
     }
