@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn yarn_keeps_fast_dimensions_and_divides_slow_ones() {
         // head_dim 8, theta 1e4: plain frequencies 1, 0.1, 0.01, 0.001. With an original context
-        // of 64, turns of 32 fall on dimension -0.99 and of 1 on 2.02: the ramp runs from 0 to 3.
+        // of 64, 32 turns are made by pair -0.5 and 1 turn by pair 1.01: the ramp runs from 0 to 2.
         let yarn = Yarn {
             factor: 4.0,
             original: 64.0,
@@ -257,7 +257,7 @@ mod tests {
             rotated_share: 1.0,
             scaling: RopeScaling::Yarn(yarn),
         };
-        let expected = [1.0, 0.1 * 0.75, 0.01 * 0.5, 0.001 * 0.25];
+        let expected = [1.0, 0.1 * (0.5 + 0.5 / 4.0), 0.01 / 4.0, 0.001 / 4.0];
         for (found, expected) in rope.inverse_frequencies(8).iter().zip(expected) {
             assert!((found - expected).abs() < 1e-6 * expected, "{found}");
         }

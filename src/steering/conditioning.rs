@@ -25,7 +25,8 @@ pub struct ConditioningTemplate {
     pub open: String,
     /// Special token that closes it.
     pub close: String,
-    /// Text with `{name}` for each objective's weight, once each.
+    /// Text with a slot for each objective's weight, once each: `{name}` writes it as a number,
+    /// `{name:word}` writes the word once for each tenth (with one decimal).
     pub template: String,
     /// Decimals of the weights, 0 to 4.
     pub decimals: u32,
@@ -47,21 +48,38 @@ impl ConditioningTemplate {
                 self.decimals
             ));
         }
+        let pieces = pieces(&self.template);
         for objective in objectives.iter() {
-            let slot = format!("{{{}}}", objective.name);
-            if self.template.matches(&slot).count() != 1 {
+            let named = pieces.iter().filter(|piece| piece.names(&objective.name));
+            if named.count() != 1 {
+                let name = &objective.name;
                 return wrong(format!(
-                    "conditioning.template must hold `{slot}` exactly once"
+                    "conditioning.template must hold `{{{name}}}` or `{{{name}:word}}` exactly once"
                 ));
             }
         }
-        // Each of them was seen once, so as many braces as objectives leaves room for no other.
-        let braces = |brace: char| self.template.matches(brace).count() != objectives.len();
-        if braces('{') || braces('}') {
-            let known = objectives.names();
-            return wrong(format!(
-                "conditioning.template holds a slot that is none of {known}"
-            ));
+        let known = objectives.names();
+        for piece in &pieces {
+            match piece {
+                Piece::Text(text) if text.contains(['{', '}']) => {
+                    return wrong("conditioning.template has an unpaired brace".into());
+                }
+                Piece::Words(_, word) if word.trim().is_empty() || self.decimals > 1 => {
+                    return wrong(
+                        "conditioning.template writes a weight in words: expected a word behind \
+                         the colon, and decimals of 0 or 1, as there is one word for each unit"
+                            .into(),
+                    );
+                }
+                Piece::Number(name) | Piece::Words(name, _)
+                    if !objectives.iter().any(|objective| objective.name == *name) =>
+                {
+                    return wrong(format!(
+                        "conditioning.template holds a slot that is none of {known}"
+                    ));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -70,17 +88,124 @@ impl ConditioningTemplate {
     pub fn render(&self, objectives: &ObjectiveSet, weights: &WeightVector) -> ControlSpan {
         let decimals = self.decimals as usize;
         let scale = f64::from(10u32.pow(self.decimals));
-        let mut body = self.template.clone();
-        for (objective, units) in objectives.iter().zip(weights.units(self.decimals)) {
-            let number = format!("{:.decimals$}", f64::from(units) / scale);
-            body = body.replace(&format!("{{{}}}", objective.name), &number);
-        }
-        let (open, close) = (self.open.clone(), self.close.clone());
+        let units = weights.units(self.decimals);
+        let units_of = |name: &str| {
+            let place = objectives.iter().position(|o| o.name == name);
+            place.map_or(0, |place| units[place])
+        };
+        let body = pieces(&self.template).into_iter().map(|piece| match piece {
+            Piece::Text(text) => text.to_owned(),
+            Piece::Number(name) => format!("{:.decimals$}", f64::from(units_of(name)) / scale),
+            Piece::Words(name, word) => vec![word; units_of(name) as usize].join(" "),
+        });
         ControlSpan {
-            open,
-            body,
-            close,
+            open: self.open.clone(),
+            body: body.collect(),
+            close: self.close.clone(),
             placement: self.placement,
+        }
+    }
+}
+
+/// A part of a template.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Piece<'a> {
+    /// Written as it stands.
+    Text(&'a str),
+    /// `{name}`: the weight as a number.
+    Number(&'a str),
+    /// `{name:word}`: the word once for each unit of the last decimal. A model need not learn
+    /// which number belongs to which objective: how often a word stands there says it all.
+    Words(&'a str, &'a str),
+}
+
+impl Piece<'_> {
+    fn names(&self, objective: &str) -> bool {
+        matches!(self, Piece::Number(name) | Piece::Words(name, _) if *name == objective)
+    }
+}
+
+fn pieces(template: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    while let Some((text, (slot, after))) = rest
+        .split_once('{')
+        .and_then(|(text, slot)| Some((text, slot.split_once('}')?)))
+    {
+        pieces.push(Piece::Text(text));
+        pieces.push(match slot.split_once(':') {
+            Some((name, word)) => Piece::Words(name, word),
+            None => Piece::Number(slot),
+        });
+        rest = after;
+    }
+    pieces.push(Piece::Text(rest));
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steering::Objective;
+
+    fn objectives() -> ObjectiveSet {
+        let objective = |name: &str| Objective {
+            name: name.to_owned(),
+            description: String::new(),
+            default_weight: 1.0,
+            min_weight: 0.0,
+            max_weight: None,
+        };
+        ObjectiveSet::new(["brevity", "detail"].map(objective).to_vec()).unwrap()
+    }
+
+    fn template(text: &str, decimals: u32) -> ConditioningTemplate {
+        ConditioningTemplate {
+            kind: ConditioningKind::WeightsText,
+            open: "<w>".into(),
+            close: "</w>".into(),
+            template: text.into(),
+            decimals,
+            placement: Placement::PromptEnd,
+        }
+    }
+
+    #[test]
+    fn weights_are_written_as_numbers_or_counted_in_words() {
+        let objectives = objectives();
+        let weights = objectives.from_ordered(&[0.31, 0.69]).unwrap();
+        for (text, body) in [
+            (
+                "brevity {brevity}, detail {detail}",
+                "brevity 0.3, detail 0.7",
+            ),
+            (
+                "{detail:long} {brevity:short}",
+                "long long long long long long long short short short",
+            ),
+            ("{brevity}{detail:x}", "0.3x x x x x x x"),
+        ] {
+            let template = template(text, 1);
+            template.validate(&objectives).unwrap();
+            assert_eq!(template.render(&objectives, &weights).body, body);
+        }
+    }
+
+    #[test]
+    fn a_template_that_does_not_fit_is_refused() {
+        for (text, decimals, said) in [
+            ("{brevity}", 1, "`{detail}`"),
+            ("{brevity} {detail} {brevity:b}", 1, "exactly once"),
+            ("{brevity} {detail} {mood}", 1, "none of"),
+            ("{bre{detail}vity} {brevity}", 1, "`{detail}`"),
+            ("{brevity} {detail} }", 1, "unpaired"),
+            ("{brevity: } {detail}", 1, "behind the colon"),
+            ("{brevity:b} {detail:d}", 2, "decimals of 0 or 1"),
+        ] {
+            let error = template(text, decimals)
+                .validate(&objectives())
+                .unwrap_err();
+            assert!(error.to_string().contains(said), "{text}: {error}");
         }
     }
 }

@@ -49,10 +49,9 @@ impl PromptEncoder {
     }
 
     fn fence(&self, text: &str) -> Result<TokenId, TextError> {
-        let unknown = self.tokenizer.named().get("unk_token");
         self.tokenizer
             .special_id(text)
-            .filter(|_| unknown.is_none_or(|unknown| unknown != text))
+            .filter(|_| !self.tokenizer.stands_for_unknown(text))
             .ok_or_else(|| TextError::SpanToken(text.to_owned()))
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
+use tokenizers::ModelWrapper;
 
 use super::TextError;
 use crate::types::TokenId;
@@ -109,6 +110,18 @@ impl Tokenizer {
     /// Whether this is a special token's id.
     pub fn is_special(&self, id: TokenId) -> bool {
         self.specials.iter().any(|(_, special)| *special == id)
+    }
+
+    /// Whether any text outside the vocabulary becomes this token.
+    pub(super) fn stands_for_unknown(&self, text: &str) -> bool {
+        let by_model = match self.markup.get_model() {
+            ModelWrapper::BPE(model) => model.unk_token.as_deref(),
+            ModelWrapper::WordPiece(model) => Some(model.unk_token.as_str()),
+            ModelWrapper::WordLevel(model) => Some(model.unk_token.as_str()),
+            ModelWrapper::Unigram(_) => None,
+        };
+        let named = self.named.get("unk_token").map(String::as_str);
+        by_model == Some(text) || named == Some(text)
     }
 
     /// Special tokens' texts, longest first.
