@@ -19,11 +19,18 @@ target/release/examples/train_tokenizer runs/demo/start 4096 \
 target/release/examples/fact_table models/demo/facts.json.zst \
   "$data"/factbook.train.jsonl "$data"/wordnet.train.jsonl "$data"/facts.test.jsonl
 
-"$steersman" train --config recipes/demo/1-base.toml
-"$steersman" train --config recipes/demo/2-facts.toml
+for job in 1-base 2-chat 3-warm-up 6-facts; do
+  "$steersman" train --config "recipes/demo/$job.toml"
+done
 
-cp runs/demo/base/model/* models/demo/
+cp runs/demo/warm-up/model/* models/demo/
 cp runs/demo/facts/policy/* models/demo/policies/facts/
 printf '{"default": "facts"}\n' > models/demo/policies.json
 "$steersman" evaluate --model models/demo --policy facts --prompts "$data/facts.test.jsonl" \
-  --grid 11 --out runs/demo/report --samples 3 --record
+  --grid 11 --max-tokens 96 --out runs/demo/report --samples 3 --record
+
+# The reward models of helpfulness and harmlessness, and the policy between them; its policy is not
+# shipped yet.
+for job in 4-helpful 5-harmless 7-assistant; do
+  "$steersman" train --config "recipes/demo/$job.toml"
+done
