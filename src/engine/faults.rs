@@ -71,7 +71,7 @@ impl<M: StepModel> Supervisor<M> {
             let (model, config) = (Arc::clone(&self.model), self.config.clone());
             Ok(Runner::new(
                 model,
-                config,
+                &config,
                 Arc::clone(&self.gate),
                 self.blocks,
             ))
