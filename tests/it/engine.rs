@@ -238,7 +238,8 @@ fn alone_equals_among_sixty_four_that_come_and_go_with_few_blocks() {
         let expected: Vec<_> = requests
             .iter()
             .map(|request| {
-                let engine = start(&decoder, 1, 512);
+                // Alone, with a place for each of the two rows that a guided request has.
+                let engine = start(&decoder, 2, 512);
                 read(engine.submit(request.clone()).unwrap())
             })
             .collect();
