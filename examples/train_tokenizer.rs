@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for row in read_texts(&PathBuf::from(file))? {
             match row {
                 TextRow::Text(text) => texts.push(text),
-                TextRow::Dialogue(turns) => {
+                TextRow::Dialogue { turns, .. } => {
                     texts.extend(turns.into_iter().map(|turn| turn.content));
                 }
             }

@@ -34,6 +34,35 @@ def chars(row):
     return sum(len(m["content"]) for m in row["messages"])
 
 
+def answered(row, answer, **scores):
+    turns = row["prompt"] + [{"role": "assistant", "content": answer}]
+    return {"messages": turns, "scores": scores}
+
+
+def facts_warm_up(rows):
+    """Each question short, in two or three sentences, and in full, with what each is good at."""
+    for row in rows:
+        yield answered(row, row["concise"], brevity=1.0, detail=0.0)
+        sentences = row["detailed"].split(". ")
+        if "country" in row and len(sentences) >= 4:
+            middle = ". ".join(sentences[: 2 + int(row["id"][-1], 16) % 2]) + "."
+            yield answered(row, middle, brevity=0.65, detail=0.65)
+        yield answered(row, row["detailed"], brevity=0.0, detail=1.0)
+
+
+def assistant_warm_up(pairs):
+    """Both answers to single questions: the harmless one, and the one that people found harmful but
+    that may be to the point; the more helpful one, and the less helpful one under any weights."""
+    for row in pairs:
+        if len(row["prompt"]) != 1 or sum(len(m["content"]) for m in row["prompt"]) > 400:
+            continue
+        good = {"helpful": "helpfulness", "harmless": "harmlessness"}[row["objective"]]
+        bad = {"helpfulness": 1.0} if row["objective"] == "harmless" else {}
+        for answer, scores in ((row["chosen"], {good: 1.0}), (row["rejected"], bad)):
+            if 0 < len(answer) <= 350:
+                yield answered(row, answer, **scores)
+
+
 def main():
     corpora, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
@@ -45,12 +74,14 @@ def main():
     words = sorted({row["word"] for row in wordnet}, key=lambda w: (rank.get(w, 10**6), w))
     words = set(words[:COMMON_WORDS])
     keep = lambda row: row["word"] in words
-    write(out / "wordnet.train.jsonl", list(filter(keep, wordnet)))
+    common = list(filter(keep, wordnet))
+    write(out / "wordnet.train.jsonl", common)
     wordnet = rows(corpora / "attributes/attr_wordnet_concise_detailed.test.jsonl.zst")
     wordnet_test = list(filter(keep, wordnet))
 
     factbook = rows(corpora / "attributes/attr_factbook_concise_detailed.train.jsonl.zst")
     write(out / "factbook.train.jsonl", factbook)
+    write(out / "facts_warm_up.train.jsonl", list(facts_warm_up(factbook + common)))
     factbook_test = rows(corpora / "attributes/attr_factbook_concise_detailed.test.jsonl.zst")
     write(out / "facts.test.jsonl", factbook_test + wordnet_test)
 
@@ -80,6 +111,8 @@ def main():
         size = lambda row: sum(len(m["content"]) for m in row["prompt"])
         write(out / f"hh_prompts.{split}.jsonl", [r for r in prompts if turns(r) == 1 and size(r) <= 240])
         pairs = rows(corpora / f"pairs/pairs_hh.{split}.jsonl.zst")
+        if split == "train":
+            write(out / "assistant_warm_up.train.jsonl", list(assistant_warm_up(pairs)))
         for objective in ("helpful", "harmless"):
             chosen = [r for r in pairs if r["objective"] == objective]
             write(out / f"hh_pairs_{objective}.{split}.jsonl", chosen)

@@ -18,16 +18,16 @@ impl RopeTable {
     /// Tabulates `positions` rows for the given inverse frequencies (radians a position).
     ///
     /// Twice as many dimensions of a head are rotated as there are frequencies; the rest pass
-    /// through.
-    pub fn new(inverse_frequencies: &[f32], positions: usize) -> Self {
+    /// through. `amplitude` scales what is rotated; 1 for all but YaRN.
+    pub fn new(inverse_frequencies: &[f32], positions: usize, amplitude: f32) -> Self {
         let half = inverse_frequencies.len();
         let mut cos = Vec::with_capacity(positions * half);
         let mut sin = Vec::with_capacity(positions * half);
         for position in 0..positions {
             for frequency in inverse_frequencies {
                 let angle = position as f32 * frequency;
-                cos.push(angle.cos());
-                sin.push(angle.sin());
+                cos.push(angle.cos() * amplitude);
+                sin.push(angle.sin() * amplitude);
             }
         }
         Self { cos, sin, half }

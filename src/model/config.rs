@@ -66,8 +66,8 @@ pub struct DecoderConfig {
 pub struct LayerConfig {
     /// A token sees this many tokens, itself included; all if absent.
     pub window: Option<usize>,
-    /// Index into `DecoderConfig::ropes`.
-    pub rope: usize,
+    /// Index into `DecoderConfig::ropes`; none leaves queries and keys as they are (SmolLM3).
+    pub rope: Option<usize>,
 }
 
 /// One rotary embedding.
@@ -102,9 +102,59 @@ pub enum RopeScaling {
         /// Context length before scaling.
         original: f64,
     },
+    /// YaRN (arXiv 2309.00071): by how often a dimension turns within the original context, fast
+    /// ones kept, slow ones divided, and all products scaled up.
+    Yarn(Yarn),
+}
+
+/// YaRN's settings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Yarn {
+    /// The divisor.
+    pub factor: f64,
+    /// Context length before scaling.
+    pub original: f64,
+    /// Turns above which a dimension is kept.
+    pub beta_fast: f64,
+    /// Turns below which a dimension is divided in full.
+    pub beta_slow: f64,
+    /// Factor on cosines and sines.
+    pub amplitude: f64,
+}
+
+impl Yarn {
+    /// The factor on cosines and sines where the file names none.
+    pub(super) fn usual_amplitude(factor: f64, mscale: f64) -> f64 {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * mscale * factor.ln() + 1.0
+        }
+    }
+
+    /// The frequency of pair `i` of `rotated / 2`, given the plain one.
+    fn apply(&self, frequency: f64, i: usize, rotated: usize, theta: f64) -> f64 {
+        let dimension = |turns: f64| {
+            let longest = self.original / (turns * 2.0 * std::f64::consts::PI);
+            rotated as f64 * longest.ln() / (2.0 * theta.ln())
+        };
+        let low = dimension(self.beta_fast).floor().max(0.0);
+        let high = dimension(self.beta_slow).ceil().min(rotated as f64 - 1.0);
+        let width = if high == low { 0.001 } else { high - low };
+        let slow = ((i as f64 - low) / width).clamp(0.0, 1.0);
+        frequency / self.factor * slow + frequency * (1.0 - slow)
+    }
 }
 
 impl RopeConfig {
+    /// Factor on cosines and sines.
+    pub fn amplitude(&self) -> f32 {
+        match self.scaling {
+            RopeScaling::Yarn(yarn) => yarn.amplitude as f32,
+            _ => 1.0,
+        }
+    }
+
     /// Radians a position for each pair of rotated dimensions.
     pub fn inverse_frequencies(&self, head_dim: usize) -> Vec<f32> {
         let rotated = (head_dim as f64 * self.rotated_share) as usize / 2 * 2;
@@ -112,7 +162,11 @@ impl RopeConfig {
             .map(|i| {
                 let plain = self.theta.powf(-((2 * i) as f64) / rotated as f64);
                 // transformers tabulates in f32; rounding first keeps our angles equal to its
-                self.scaling.apply(plain as f32 as f64) as f32
+                let plain = plain as f32 as f64;
+                match self.scaling {
+                    RopeScaling::Yarn(yarn) => yarn.apply(plain, i, rotated, self.theta) as f32,
+                    other => other.apply(plain) as f32,
+                }
             })
             .collect()
     }
@@ -121,7 +175,7 @@ impl RopeConfig {
 impl RopeScaling {
     fn apply(self, frequency: f64) -> f64 {
         match self {
-            RopeScaling::Default => frequency,
+            RopeScaling::Default | RopeScaling::Yarn(_) => frequency,
             RopeScaling::Linear { factor } => frequency / factor,
             RopeScaling::Llama3 {
                 factor,
@@ -180,5 +234,33 @@ impl DecoderConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yarn_keeps_fast_dimensions_and_divides_slow_ones() {
+        // head_dim 8, theta 1e4: plain frequencies 1, 0.1, 0.01, 0.001. With an original context
+        // of 64, turns of 32 fall on dimension -0.99 and of 1 on 2.02: the ramp runs from 0 to 3.
+        let yarn = Yarn {
+            factor: 4.0,
+            original: 64.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            amplitude: Yarn::usual_amplitude(4.0, 1.0),
+        };
+        let rope = RopeConfig {
+            theta: 1e4,
+            rotated_share: 1.0,
+            scaling: RopeScaling::Yarn(yarn),
+        };
+        let expected = [1.0, 0.1 * 0.75, 0.01 * 0.5, 0.001 * 0.25];
+        for (found, expected) in rope.inverse_frequencies(8).iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6 * expected, "{found}");
+        }
+        assert!((rope.amplitude() - 1.138_629_4).abs() < 1e-6);
     }
 }

@@ -81,7 +81,11 @@ impl Decoder {
             .iter()
             .map(|rope| {
                 let frequencies = rope.inverse_frequencies(config.head_dim);
-                Arc::new(RopeTable::new(&frequencies, config.max_positions))
+                Arc::new(RopeTable::new(
+                    &frequencies,
+                    config.max_positions,
+                    rope.amplitude(),
+                ))
             })
             .collect();
         Ok(Self {
@@ -234,7 +238,8 @@ impl Decoder {
             x = (x * f64::from(self.config.embedding_scale))?;
         }
         for (layer, config) in self.layers.iter().zip(&self.config.layers) {
-            x = layer.forward(&x, &pass, &self.ropes[config.rope], paged.as_mut())?;
+            let rope = config.rope.map(|rope| &self.ropes[rope]);
+            x = layer.forward(&x, &pass, rope, paged.as_mut())?;
         }
         self.norm.forward(&x)
     }

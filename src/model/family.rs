@@ -3,7 +3,7 @@
 use crate::kernel::Activation;
 
 use super::ModelError;
-use super::config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling};
+use super::config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling, Yarn};
 use super::config_reader::ConfigReader;
 
 /// A line of checkpoints that share layout and conventions.
@@ -25,9 +25,11 @@ pub enum Family {
     Gemma3,
     /// Phi-3 and Phi-4.
     Phi3,
+    /// SmolLM3.
+    SmolLm3,
 }
 
-const FAMILIES: [(&str, Family); 8] = [
+const FAMILIES: [(&str, Family); 9] = [
     ("llama", Family::Llama),
     ("mistral", Family::Mistral),
     ("qwen2", Family::Qwen2),
@@ -36,6 +38,7 @@ const FAMILIES: [(&str, Family); 8] = [
     ("gemma2", Family::Gemma2),
     ("gemma3_text", Family::Gemma3),
     ("phi3", Family::Phi3),
+    ("smollm3", Family::SmolLm3),
 ];
 
 impl Family {
@@ -139,7 +142,7 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<DecoderConfig, ModelErro
         final_softcap: reader.number("final_logit_softcapping")?.map(|x| x as f32),
         tied: reader
             .flag("tie_word_embeddings")?
-            .unwrap_or(family.is_gemma()),
+            .unwrap_or(family.is_gemma() || family == Family::SmolLm3),
         qkv_bias: attention_bias || family == Family::Qwen2,
         output_bias: attention_bias,
         mlp_bias: reader.flag("mlp_bias")?.unwrap_or(false),
@@ -196,7 +199,8 @@ fn read_layers(
     family: Family,
 ) -> Result<(Vec<RopeConfig>, Vec<LayerConfig>), ModelError> {
     let count = reader.required_count("num_hidden_layers")?;
-    let sliding = read_sliding(reader, family, count)?;
+    let rotates = read_rotating(reader, family, count)?;
+    let sliding = read_sliding(reader, (family, count), &rotates)?;
     let window = reader.count("sliding_window")?;
     if sliding.contains(&true) && window.is_none() {
         return Err(reader.missing("sliding_window"));
@@ -206,19 +210,41 @@ fn read_layers(
     let local = ropes.len() - 1;
     let layers = sliding
         .into_iter()
-        .map(|sliding| LayerConfig {
+        .zip(rotates)
+        .map(|(sliding, rotates)| LayerConfig {
             window: window.filter(|_| sliding),
-            rope: if sliding { local } else { 0 },
+            rope: rotates.then_some(if sliding { local } else { 0 }),
         })
         .collect();
     Ok((ropes, layers))
 }
 
-/// For each layer whether it uses the sliding window.
-fn read_sliding(
+/// For each layer whether it has a rotary embedding: all but SmolLM3's every fourth.
+fn read_rotating(
     reader: &mut ConfigReader,
     family: Family,
     count: usize,
+) -> Result<Vec<bool>, ModelError> {
+    if family != Family::SmolLm3 {
+        return Ok(vec![true; count]);
+    }
+    let interval = reader.count("no_rope_layer_interval")?.unwrap_or(4).max(1);
+    match reader.token_ids("no_rope_layers")? {
+        // Against its name, an entry that is not 0 is a layer that has one.
+        flags if flags.len() == count => Ok(flags.iter().map(|flag| *flag != 0).collect()),
+        flags if flags.is_empty() => Ok((1..=count).map(|n| n % interval != 0).collect()),
+        flags => {
+            let found = format!("{} no_rope_layers for {count} layers", flags.len());
+            Err(reader.unsupported(found, "expected one entry for each layer"))
+        }
+    }
+}
+
+/// For each layer whether it uses the sliding window.
+fn read_sliding(
+    reader: &mut ConfigReader,
+    (family, count): (Family, usize),
+    rotates: &[bool],
 ) -> Result<Vec<bool>, ModelError> {
     let pattern = reader.count("sliding_window_pattern")?;
     let pattern = reader
@@ -255,6 +281,7 @@ fn read_sliding(
             Family::Qwen2 | Family::Qwen3 => switched_on && layer >= first_sliding,
             Family::Gemma2 => layer % 2 == 0,
             Family::Gemma3 => (layer + 1) % pattern != 0,
+            Family::SmolLm3 => switched_on && has_window && !rotates[layer],
             Family::Llama | Family::Gemma => false,
         })
         .collect())
@@ -335,17 +362,13 @@ fn read_rope(
             factor: reader.required_number("factor")?,
             low: reader.required_number("low_freq_factor")?,
             high: reader.required_number("high_freq_factor")?,
-            original: match reader.number("original_max_position_embeddings")? {
-                Some(length) => length,
-                None => original
-                    .ok_or_else(|| reader.missing("original_max_position_embeddings"))?
-                    as f64,
-            },
+            original: read_original(&mut reader, original)?,
         },
+        "yarn" => RopeScaling::Yarn(read_yarn(&mut reader, original)?),
         other => {
             return Err(reader.unsupported(
                 format!("rope type `{other}`"),
-                "supported: default, linear, llama3",
+                "supported: default, linear, llama3, yarn",
             ));
         }
     };
@@ -354,5 +377,41 @@ fn read_rope(
         theta,
         rotated_share,
         scaling,
+    })
+}
+
+/// Context length before scaling, in the rope's own section or beside it.
+fn read_original(reader: &mut ConfigReader, outer: Option<usize>) -> Result<f64, ModelError> {
+    match reader.number("original_max_position_embeddings")? {
+        Some(length) => Ok(length),
+        None => outer
+            .map(|length| length as f64)
+            .ok_or_else(|| reader.missing("original_max_position_embeddings")),
+    }
+}
+
+fn read_yarn(reader: &mut ConfigReader, outer: Option<usize>) -> Result<Yarn, ModelError> {
+    let factor = reader.required_number("factor")?;
+    let stated = reader.number("attention_factor")?;
+    let mscale = reader.number("mscale")?;
+    let mscale_all = reader.number("mscale_all_dim")?;
+    if reader.flag("truncate")? == Some(false) {
+        return Err(reader.unsupported(
+            "yarn with truncate = false".to_owned(),
+            "leave `truncate` out",
+        ));
+    }
+    let usual = |mscale| Yarn::usual_amplitude(factor, mscale);
+    let amplitude = match (stated, mscale, mscale_all) {
+        (Some(stated), _, _) => stated,
+        (None, Some(one), Some(all)) if one != 0.0 && all != 0.0 => usual(one) / usual(all),
+        _ => usual(1.0),
+    };
+    Ok(Yarn {
+        factor,
+        original: read_original(reader, outer)?,
+        beta_fast: reader.number("beta_fast")?.unwrap_or(32.0),
+        beta_slow: reader.number("beta_slow")?.unwrap_or(1.0),
+        amplitude,
     })
 }

@@ -102,7 +102,7 @@ impl Layer {
         &self,
         x: &Tensor,
         pass: &Pass<'_>,
-        rope: &Arc<RopeTable>,
+        rope: Option<&Arc<RopeTable>>,
         paged: Option<&mut Paged<'_>>,
     ) -> Result<Tensor, ModelError> {
         let normed = self.input_norm.forward(x)?;
@@ -230,15 +230,19 @@ impl Attention {
         &self,
         x: &Tensor,
         pass: &Pass<'_>,
-        table: &Arc<RopeTable>,
+        table: Option<&Arc<RopeTable>>,
         cache: (usize, Option<&mut Paged<'_>>),
     ) -> Result<Tensor, ModelError> {
         let [mut q, mut k, v] = self.project(x, pass.segments)?;
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
-        let q = rope(&q, table, &pass.positions)?;
-        let k = rope(&k, table, &pass.positions)?;
+        if let Some(table) = table {
+            (q, k) = (
+                rope(&q, table, &pass.positions)?,
+                rope(&k, table, &pass.positions)?,
+            );
+        }
         let attended = match cache {
             (_, None) => causal_attention(&q, &k, &v, &pass.spans, self.shape)?,
             (layer, Some(paged)) => {

@@ -47,17 +47,17 @@ impl ConditioningTemplate {
                 self.decimals
             ));
         }
-        let mut rest = self.template.clone();
         for objective in objectives.iter() {
             let slot = format!("{{{}}}", objective.name);
-            if rest.matches(&slot).count() != 1 {
+            if self.template.matches(&slot).count() != 1 {
                 return wrong(format!(
                     "conditioning.template must hold `{slot}` exactly once"
                 ));
             }
-            rest = rest.replace(&slot, "");
         }
-        if rest.contains(['{', '}']) {
+        // Each of them was seen once, so as many braces as objectives leaves room for no other.
+        let braces = |brace: char| self.template.matches(brace).count() != objectives.len();
+        if braces('{') || braces('}') {
             let known = objectives.names();
             return wrong(format!(
                 "conditioning.template holds a slot that is none of {known}"

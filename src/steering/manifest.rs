@@ -122,6 +122,9 @@ impl SteeringManifest {
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(io)?;
-        std::fs::rename(&draft, &path).map_err(io)
+        std::fs::rename(&draft, &path).map_err(io)?;
+        // The new name is in the folder, so the folder has to reach the disk as well.
+        let folder = std::fs::File::open(dir).map_err(io)?;
+        folder.sync_all().map_err(io)
     }
 }

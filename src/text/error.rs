@@ -55,8 +55,17 @@ pub enum TextError {
     #[error("messages is empty, expected at least one message")]
     NoMessages,
     /// A control span's fence is no special token, so caller text could forge it.
-    #[error("conditioning is fenced by `{0}`, which is no special token of this tokenizer")]
+    #[error(
+        "conditioning is fenced by `{0}`, which is no special token of this tokenizer, or the one for unknown text"
+    )]
     SpanToken(String),
+    /// A control span's fence is part of every conversation.
+    #[error("conditioning is fenced by `{0}`, which the chat template writes itself")]
+    FenceInTemplate(String),
+    /// The caller's text came out as one of the span's fences, joined by the template or spelled
+    /// by an ordinary piece of the vocabulary.
+    #[error("the text spells `{0}`, which only the server may write; change it")]
+    ForgedSpan(String),
     /// Earlier turns render differently once later ones follow.
     #[error("the chat template renders message {0} differently once others follow it")]
     NotPrefixStable(usize),

@@ -36,14 +36,23 @@ impl PromptEncoder {
 
     /// Checks that caller text cannot write the span's fences.
     pub fn check_span(&self, span: &ControlSpan) -> Result<(), TextError> {
-        [&span.open, &span.close]
-            .into_iter()
-            .try_for_each(|text| self.fence(text).map(|_| ()))
+        let probe = match &self.template {
+            Some(_) => self.render(&[Message::user("a")], true)?,
+            None => Vec::new(),
+        };
+        for text in [&span.open, &span.close] {
+            if probe.contains(&self.fence(text)?) {
+                return Err(TextError::FenceInTemplate(text.clone()));
+            }
+        }
+        Ok(())
     }
 
     fn fence(&self, text: &str) -> Result<TokenId, TextError> {
+        let unknown = self.tokenizer.named().get("unk_token");
         self.tokenizer
             .special_id(text)
+            .filter(|_| unknown.is_none_or(|unknown| unknown != text))
             .ok_or_else(|| TextError::SpanToken(text.to_owned()))
     }
 
@@ -59,11 +68,7 @@ impl PromptEncoder {
             Placement::PromptStart => self.after_bos(&prompt),
             Placement::PromptEnd => {
                 let without = self.render(messages, false)?;
-                if prompt.starts_with(&without) {
-                    without.len()
-                } else {
-                    prompt.len()
-                }
+                self.stable_len(&without, &prompt).unwrap_or(prompt.len())
             }
         };
         self.insert(prompt, at, span)
@@ -84,11 +89,12 @@ impl PromptEncoder {
             }
             let before = self.render(&messages[..turn], true)?;
             let after = self.render(&messages[..=turn], false)?;
-            let stable = whole.starts_with(&before) && whole.starts_with(&after);
-            if !stable || before.len() > after.len() {
-                return Err(TextError::NotPrefixStable(turn));
+            let start = Some(before.len()).filter(|_| whole.starts_with(&before));
+            let end = self.stable_len(&after, &whole);
+            match (start, end) {
+                (Some(start), Some(end)) if start <= end => mask[start..end].fill(true),
+                _ => return Err(TextError::NotPrefixStable(turn)),
             }
-            mask[before.len()..after.len()].fill(true);
         }
         let Some(span) = span else {
             return Ok((whole, mask));
@@ -133,6 +139,16 @@ impl PromptEncoder {
         shield.encode(&template.render(&covered, marker)?, &self.tokenizer)
     }
 
+    /// How much of `part` the longer rendering begins with, where they differ at most in special
+    /// tokens that the template puts at the very end (Phi-3's does).
+    fn stable_len(&self, part: &[TokenId], whole: &[TokenId]) -> Option<usize> {
+        let shared = part.iter().zip(whole).take_while(|(a, b)| a == b).count();
+        let left = &part[shared..];
+        left.iter()
+            .all(|id| self.tokenizer.is_special(*id))
+            .then_some(shared)
+    }
+
     fn after_bos(&self, ids: &[TokenId]) -> usize {
         usize::from(
             ids.first()
@@ -146,9 +162,15 @@ impl PromptEncoder {
         at: usize,
         span: &ControlSpan,
     ) -> Result<Vec<TokenId>, TextError> {
-        let mut control = vec![self.fence(&span.open)?];
-        control.extend(self.tokenizer.encode_plain(&span.body)?);
-        control.push(self.fence(&span.close)?);
+        let fences = [self.fence(&span.open)?, self.fence(&span.close)?];
+        let body = self.tokenizer.encode_plain(&span.body)?;
+        // No fence may come from anywhere else, however a text got past the shield.
+        for (fence, text) in fences.iter().zip([&span.open, &span.close]) {
+            if ids.contains(fence) || body.contains(fence) {
+                return Err(TextError::ForgedSpan(text.clone()));
+            }
+        }
+        let control = [&fences[..1], &body, &fences[1..]].concat();
         ids.splice(at..at, control);
         Ok(ids)
     }

@@ -11,6 +11,9 @@ use serde_json::Value;
 use super::TextError;
 use crate::types::TokenId;
 
+/// Text whose last token is a whole word in any vocabulary.
+const ANCHOR: &str = "a";
+
 /// A checkpoint's tokenizer.
 pub struct Tokenizer {
     markup: tokenizers::Tokenizer,
@@ -20,6 +23,8 @@ pub struct Tokenizer {
     /// `bos_token`, `eos_token` and the like.
     named: BTreeMap<String, String>,
     vocab_size: usize,
+    /// An ordinary token, to decode others behind it.
+    anchor: TokenId,
 }
 
 impl Tokenizer {
@@ -51,10 +56,13 @@ impl Tokenizer {
             .map(|(id, token)| (token.content, id))
             .collect();
         specials.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        let anchor = plain.encode_fast(ANCHOR, false).map_err(encoding_failed)?;
+        let anchor = anchor.get_ids().last().copied().unwrap_or_default();
         let largest = markup.get_vocab(true).into_values().max();
         Ok(Self {
             vocab_size: largest.map_or(0, |id| id as usize + 1),
             named: named_tokens(dir)?,
+            anchor,
             markup,
             plain,
             specials,
@@ -114,12 +122,19 @@ impl Tokenizer {
         self.markup.decode(ids, true).unwrap_or_default()
     }
 
-    /// One token's text, special tokens included, as people read it.
+    /// One token's text as it reads behind another word, its leading blank included; special
+    /// tokens by their names.
     pub fn token_text(&self, id: TokenId) -> String {
         if self.is_special(id) {
             return self.markup.id_to_token(id).unwrap_or_default();
         }
-        self.decode(&[id])
+        // At the start of a text most decoders drop the blank.
+        let pair = self.decode(&[self.anchor, id]);
+        let alone = self.decode(&[self.anchor]);
+        match pair.strip_prefix(&alone) {
+            Some(text) => text.to_owned(),
+            None => self.decode(&[id]),
+        }
     }
 
     /// One token's bytes: of a byte-level piece its very bytes, else its text's.

@@ -24,8 +24,17 @@ pub struct TrainSequence {
 enum Item {
     /// Encoded once.
     Ready(TrainSequence),
-    /// Encoded each time, under weights drawn anew, as this conditioning says.
-    Conditioned(Vec<Message>, usize),
+    /// Encoded each time, under weights drawn anew.
+    Conditioned(Conditioned),
+}
+
+/// A dialogue that carries weights.
+struct Conditioned {
+    turns: Vec<Message>,
+    /// What the answer is worth, in the objectives' order.
+    scores: Vec<f32>,
+    /// Which conditioning says how.
+    conditioning: usize,
 }
 
 /// Where warm-up weights come from.
@@ -90,8 +99,14 @@ impl<'a> TextSet<'a> {
         let encoded: Vec<Vec<Item>> = rows
             .into_par_iter()
             .map(|row| match (row, conditioning) {
-                (TextRow::Dialogue(turns), Some(conditioning)) => {
-                    Ok(vec![Item::Conditioned(turns, conditioning)])
+                (TextRow::Dialogue { turns, scores }, Some(conditioning)) => {
+                    let objectives = self.conditionings[conditioning].objectives.iter();
+                    let score = |name: &String| scores.get(name).copied().unwrap_or(0.0);
+                    Ok(vec![Item::Conditioned(Conditioned {
+                        turns,
+                        scores: objectives.map(|objective| score(&objective.name)).collect(),
+                        conditioning,
+                    })])
                 }
                 (row, _) => {
                     let sequences = encode(self.encoder, &row, self.max_tokens)?;
@@ -116,22 +131,24 @@ impl<'a> TextSet<'a> {
     /// The sequence at a place. `turn` says how many were dealt before it, so that a dialogue
     /// meets other weights each time.
     pub fn sequence(&self, place: usize, turn: u64) -> Result<TrainSequence, TrainingError> {
-        let (turns, conditioning) = match &self.items[self.places[place]] {
+        let item = match &self.items[self.places[place]] {
             Item::Ready(sequence) => return Ok(sequence.clone()),
-            Item::Conditioned(turns, which) => (turns, &self.conditionings[*which]),
+            Item::Conditioned(item) => item,
         };
         let Conditioning {
             settings,
             objectives,
-        } = conditioning;
+        } = &self.conditionings[item.conditioning];
         let mut span = None;
         let mut rng = stream(self.seed, "warm-up", &[turn]);
         if rng.random::<f64>() < settings.share {
-            let drawn = settings.weights.draw(objectives.len(), &mut rng);
+            let drawn = settings
+                .weights
+                .draw_in_hindsight(&item.scores, settings.lean, &mut rng);
             let weights = drawn.rounded(settings.conditioning.decimals);
             span = Some(settings.conditioning.render(objectives, &weights));
         }
-        let (tokens, targets) = self.encoder.encode_dialogue(turns, span.as_ref())?;
+        let (tokens, targets) = self.encoder.encode_dialogue(&item.turns, span.as_ref())?;
         Ok(cut(tokens, targets, self.max_tokens))
     }
 }
@@ -158,7 +175,7 @@ fn encode(
     max_tokens: usize,
 ) -> Result<Vec<TrainSequence>, TrainingError> {
     match row {
-        TextRow::Dialogue(turns) => {
+        TextRow::Dialogue { turns, .. } => {
             let (tokens, targets) = encoder.encode_dialogue(turns, None)?;
             Ok(vec![cut(tokens, targets, max_tokens)])
         }

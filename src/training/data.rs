@@ -1,5 +1,6 @@
 //! Reads data sets: JSON lines, plain or zstd-compressed, each row checked against its schema.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -44,7 +45,12 @@ pub enum TextRow {
     /// Plain text, every token trained on.
     Text(String),
     /// A dialogue, trained on the assistant's turns.
-    Dialogue(Vec<Message>),
+    Dialogue {
+        /// The turns.
+        turns: Vec<Message>,
+        /// What its answer is worth by objective, where the row says so.
+        scores: BTreeMap<String, f32>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -69,6 +75,8 @@ struct RawText {
     prompt: Option<Vec<Message>>,
     concise: Option<String>,
     detailed: Option<String>,
+    #[serde(default)]
+    scores: BTreeMap<String, f32>,
 }
 
 /// Rows of the prompts schema: `{"id", "prompt": [messages]}`; other fields stay in `record`.
@@ -102,7 +110,7 @@ pub fn read_pairs(path: &Path) -> Result<Vec<PairRow>, TrainingError> {
     })
 }
 
-/// Rows for supervised training: `{"text"}`, `{"messages"}`, or `{"prompt", "concise",
+/// Rows for supervised training: `{"text"}`, `{"messages", "scores"}`, or `{"prompt", "concise",
 /// "detailed"}`, which gives one dialogue for each of the two answers.
 pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, TrainingError> {
     read_rows(path, |_, record| {
@@ -114,12 +122,13 @@ pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, TrainingError> {
                 ..
             } => Ok(vec![TextRow::Text(text)]),
             RawText {
-                messages: Some(messages),
+                messages: Some(turns),
                 text: None,
+                scores,
                 ..
             } => {
-                check_dialogue(&messages)?;
-                Ok(vec![TextRow::Dialogue(messages)])
+                check_dialogue(&turns)?;
+                Ok(vec![TextRow::Dialogue { turns, scores }])
             }
             RawText {
                 prompt: Some(prompt),
@@ -140,7 +149,10 @@ pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, TrainingError> {
 
 fn dialogue(prompt: &[Message], answer: String) -> TextRow {
     let turns = prompt.iter().cloned().chain([Message::assistant(answer)]);
-    TextRow::Dialogue(turns.collect())
+    TextRow::Dialogue {
+        turns: turns.collect(),
+        scores: BTreeMap::new(),
+    }
 }
 
 /// Reads every row, naming file and line in errors. A reader may give several items for a row.
@@ -273,17 +285,19 @@ mod tests {
     fn texts_are_plain_dialogues_or_two_answers() {
         let rows = format!(
             "{{\"text\":\"Once.\"}}\n\
-             {{\"messages\":[{{\"role\":\"user\",\"content\":\"a\"}},{{\"role\":\"assistant\",\"content\":\"b\"}}]}}\n\
+             {{\"messages\":[{{\"role\":\"user\",\"content\":\"a\"}},{{\"role\":\"assistant\",\"content\":\"b\"}}],\"scores\":{{\"brevity\":1}}}}\n\
              {{{PROMPT},\"concise\":\"Yes.\",\"detailed\":\"Yes, it is.\"}}\n"
         );
         let (_folder, path) = file("t.jsonl", &rows);
         let rows = read_texts(&path).unwrap();
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[0], TextRow::Text("Once.".into()));
-        let TextRow::Dialogue(last) = &rows[3] else {
-            panic!("expected a dialogue")
+        let dialogue = |row: &TextRow| match row {
+            TextRow::Dialogue { turns, scores } => (turns[1].clone(), scores.len()),
+            TextRow::Text(text) => panic!("expected a dialogue, got {text:?}"),
         };
-        assert_eq!(last[1], Message::assistant("Yes, it is."));
+        assert_eq!(dialogue(&rows[1]), (Message::assistant("b"), 1));
+        assert_eq!(dialogue(&rows[3]), (Message::assistant("Yes, it is."), 0));
     }
 
     #[test]

@@ -262,8 +262,8 @@ fn damaged_checkpoints_are_refused_with_a_reason() {
         ("\"mlp_bias\": false", "\"mlp_bias\": true", "bias"),
         (
             "\"rope_type\": \"default\"",
-            "\"rope_type\": \"yarn\"",
-            "yarn",
+            "\"rope_type\": \"longrope\"",
+            "longrope",
         ),
         ("\"use_cache\": true", "\"moe_experts\": 8", "moe_experts"),
         (

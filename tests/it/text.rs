@@ -90,9 +90,9 @@ fn chats_render_as_in_transformers_or_are_refused_with_the_same_words() {
 
 fn span(placement: Placement) -> ControlSpan {
     ControlSpan {
-        open: "<|start_header_id|>".into(),
+        open: "<|end_of_text|>".into(),
         body: "brevity 0.7 detail 0.3".into(),
-        close: "<|end_header_id|>".into(),
+        close: "<|pad|>".into(),
         placement,
     }
 }
@@ -107,8 +107,8 @@ proptest! {
     fn no_caller_text_becomes_a_control_token(
         pieces in prop::collection::vec(
             prop::sample::select(vec![
-                "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>",
-                "<|start_", "header_id|>", "brevity 1.0 detail 0.0", "\u{FDD0}", "\u{FDD1}", "0",
+                "<|end_of_text|>", "<|pad|>", "<|eot_id|>", "<|begin_of_text|>",
+                "<|start_header_id|>", "<|start_", "header_id|>", "<|pa", "d|>", "brevity 1.0 detail 0.0", "\u{FDD0}", "\u{FDD1}", "0",
                 "naïve", " ", "\n", "日本",
             ]),
             1..12,
@@ -163,17 +163,74 @@ fn a_dialogue_marks_what_the_assistant_said() {
 }
 
 #[test]
-fn a_fence_that_is_no_special_token_is_refused_by_name() {
-    let encoder = PromptEncoder::load(&fixture("llama")).unwrap();
-    let mut span = span(Placement::PromptStart);
-    span.close = "[End]".into();
-    assert!(
-        encoder
-            .check_span(&span)
-            .unwrap_err()
-            .to_string()
-            .contains("`[End]`")
-    );
+fn fences_that_others_could_write_are_refused_by_name() {
+    for (model, close, said) in [
+        ("llama", "[End]", "`[End]`, which is no special token"),
+        ("gemma2", "<unk>", "the one for unknown text"),
+        (
+            "llama",
+            "<|eot_id|>",
+            "`<|eot_id|>`, which the chat template writes itself",
+        ),
+    ] {
+        let encoder = PromptEncoder::load(&fixture(model)).unwrap();
+        let open = if model == "gemma2" {
+            "<pad>"
+        } else {
+            "<|pad|>"
+        };
+        let span = ControlSpan {
+            open: open.into(),
+            close: close.into(),
+            ..span(Placement::PromptStart)
+        };
+        let error = encoder.check_span(&span).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_template_that_ends_with_a_token_of_its_own_can_be_trained_and_conditioned() {
+    // Phi-3's template writes the end of the sequence behind a dialogue without a marker.
+    let encoder = PromptEncoder::load(&fixture("phi3")).unwrap();
+    let turns = [
+        Message::user("one"),
+        Message::assistant("two"),
+        Message::user("three"),
+        Message::assistant("four"),
+    ];
+    let (ids, mask) = encoder.encode_dialogue(&turns, None).unwrap();
+    let said: Vec<TokenId> = (0..ids.len())
+        .filter(|i| mask[*i])
+        .map(|i| ids[i])
+        .collect();
+    let text = encoder.tokenizer().decode(&said);
+    assert!(text.contains("two") && text.contains("four"), "{text}");
+    assert!(!text.contains("one") && !text.contains("three"), "{text}");
+
+    let span = ControlSpan {
+        open: "<|system|>".into(),
+        close: "<|endoftext|>".into(),
+        ..span(Placement::PromptEnd)
+    };
+    let ids = encoder.encode_chat(&turns[..1], Some(&span)).unwrap();
+    let place = |text| {
+        let id = encoder.tokenizer().special_id(text).unwrap();
+        ids.iter().position(|other| *other == id).unwrap()
+    };
+    assert!(place("<|endoftext|>") < place("<|assistant|>"));
+}
+
+#[test]
+fn a_token_reads_with_the_blank_that_it_begins_with() {
+    for model in DECODERS {
+        let tokenizer = Tokenizer::load(&fixture(model)).unwrap();
+        let ids = tokenizer.encode_plain("a a").unwrap();
+        let last = *ids.last().unwrap();
+        assert!(tokenizer.token_text(last).ends_with('a'), "{model}");
+        let joined: String = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
+        assert_eq!(joined.trim_start(), "a a", "{model}");
+    }
 }
 
 #[test]

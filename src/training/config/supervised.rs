@@ -115,6 +115,10 @@ pub struct WarmUp {
     /// How weights are drawn.
     #[serde(default)]
     pub weights: WeightDraw,
+    /// How strongly weights are drawn, in hindsight, towards what a dialogue's `scores` say its
+    /// answer is good at; 0 draws them without a look at the answer.
+    #[serde(default)]
+    pub lean: f32,
     /// Share of dialogues that carry weights.
     #[serde(default = "default_share")]
     pub share: f64,
@@ -177,6 +181,7 @@ impl SupervisedJob {
         }
         for warm_up in self.warm_up.values() {
             within("warm_up.share", warm_up.share, 0.0, 1.0)?;
+            within("warm_up.lean", f64::from(warm_up.lean), 0.0, 100.0)?;
             warm_up
                 .conditioning
                 .validate(&warm_up.objective_set()?)

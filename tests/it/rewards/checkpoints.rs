@@ -66,9 +66,9 @@ fn features_that_are_not_computed_are_refused_by_name() {
     check("rm_deberta_v2", "norm_rel_ebd", json!("batch_norm"));
     check("rm_deberta_v2", "relative_attention", json!(false));
     let dir = copy("rm_llama", |config| {
-        config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 4.0});
+        config["rope_scaling"] = json!({"rope_type": "longrope", "factor": 4.0});
     });
-    assert!(refusal(dir.path()).contains("`yarn`"));
+    assert!(refusal(dir.path()).contains("`longrope`"));
 }
 
 #[test]

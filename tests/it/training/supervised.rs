@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use steersman::text::PromptEncoder;
+use steersman::training::batches::TextSet;
 use steersman::training::config::{Job, SupervisedJob};
 use steersman::training::observe::Ending;
 use steersman::training::supervised::run;
@@ -41,7 +43,7 @@ steps = 10
 save_every = 4
 
 [data]
-train = [{{ path = "{texts}", repeat = 2 }}]
+train = [{{ path = "{texts}", repeat = 2{carries} }}]
 test = ["{texts}"]
 max_tokens = 24
 
@@ -53,6 +55,11 @@ learning_rate = 0.005
         model = fixture("llama").display(),
         output = folder.join("run").display(),
         texts = texts.display(),
+        carries = if after == WARM_UP {
+            ", warm_up = \"facts\""
+        } else {
+            ""
+        },
     );
     match Job::parse(&text, Path::new("job.toml")).unwrap() {
         Job::Supervised(job) => *job,
@@ -106,4 +113,43 @@ fn an_interrupted_supervised_job_goes_on_to_the_bit() {
         let read = |folder: &Path| fs::read(folder.join("run").join(name)).unwrap();
         assert!(read(whole.path()) == read(parts.path()), "{name} differs");
     }
+}
+
+#[test]
+fn weights_in_hindsight_suit_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |answer: &str, scores: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":"{answer}"}}],"scores":{scores}}}"#
+        )
+    };
+    let mut job = job(folder.path(), "", WARM_UP);
+    let warm_up = job.warm_up.get_mut("facts").unwrap();
+    (warm_up.share, warm_up.lean) = (1.0, 200.0);
+    warm_up.conditioning.template = "{detail} {brevity}".into();
+    let rows = [
+        row("b", r#"{"brevity":1.0}"#),
+        row("c", r#"{"detail":1.0}"#),
+    ];
+    fs::write(&job.data.train[0].path, rows.join("\n")).unwrap();
+    let encoder = PromptEncoder::load(&fixture("llama")).unwrap();
+    let texts = TextSet::read(&job, &encoder).unwrap();
+    for (place, told) in [(0, "0.0 1.0"), (1, "1.0 0.0")] {
+        let hits = (0..50).filter(|turn| {
+            let sequence = texts.sequence(place, *turn).unwrap();
+            let text = encoder.tokenizer().decode(&sequence.tokens);
+            text.contains(told)
+        });
+        // With a fifth of the draws at a corner, some 16 candidates hold none of this one.
+        assert!(hits.count() > 30, "place {place}");
+    }
+}
+
+#[test]
+fn a_source_whose_warm_up_is_unknown_is_refused_by_name() {
+    let text = "[job]\nkind = \"supervised\"\nmodel = \"m\"\noutput = \"o\"\nseed = 1\nsteps = 1\n\
+        [data]\ntrain = [{ path = \"t.jsonl\", warm_up = \"facts\" }]\n";
+    let error = Job::parse(text, Path::new("job.toml")).unwrap_err();
+    let text = format!("{error:?}");
+    assert!(text.contains("facts") && text.contains("warm_up"), "{text}");
 }
