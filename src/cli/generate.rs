@@ -8,7 +8,7 @@ use clap::Args;
 use super::print;
 use crate::config::SettingsLayer;
 use crate::service::{
-    AnswerEvent, App, GenerationInput, LoadError, PromptInput, RawWeights, RequestError,
+    Access, AnswerEvent, App, GenerationInput, LoadError, PromptInput, RawWeights, RequestError,
     SamplingInput,
 };
 
@@ -58,6 +58,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
         prompt: PromptInput::Text(args.prompt),
         body_weights: weights.map_err(GenerateError::Weights)?,
         header_weights: None,
+        profile: None,
+        user: None,
+        access: Access::open(),
         sampling: SamplingInput {
             max_tokens: args.max_tokens,
             seed: args.seed,

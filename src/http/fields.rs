@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 use super::error::ApiError;
 
 /// Change nothing about the answer of any server of this kind.
-const WITHOUT_EFFECT: [&str; 10] = [
-    "user",
+const WITHOUT_EFFECT: [&str; 9] = [
     "metadata",
     "service_tier",
     "store",
@@ -20,7 +19,7 @@ const WITHOUT_EFFECT: [&str; 10] = [
 ];
 
 /// Would change the answer; each with what leaves it as it is.
-const UNSUPPORTED: [(&str, Neutral); 27] = [
+const UNSUPPORTED: [(&str, Neutral); 26] = [
     ("tools", Neutral::Empty),
     ("tool_choice", Neutral::Words(&["none", "auto"])),
     ("functions", Neutral::Empty),
@@ -33,7 +32,6 @@ const UNSUPPORTED: [(&str, Neutral); 27] = [
     ("typical_p", Neutral::Number(1.0)),
     ("guidance", Neutral::Number(1.0)),
     ("best_of", Neutral::Number(1.0)),
-    ("profile", Neutral::Never),
     ("regex", Neutral::Never),
     ("echo", Neutral::False),
     ("suffix", Neutral::Words(&[""])),
@@ -100,16 +98,29 @@ pub(super) fn sort_rest(rest: &Map<String, Value>) -> Result<Vec<String>, ApiErr
                 let message = format!("`{name}` is not supported by this server; leave it out");
                 return Err(ApiError::invalid("unsupported_parameter", message).with_param(name));
             }
-            None => {
-                let message = format!(
-                    "unknown field `{}`; GET /openapi.json describes the fields of this route",
-                    name.chars().take(80).collect::<String>()
-                );
-                return Err(ApiError::invalid("unknown_parameter", message).with_param(name));
-            }
+            None => return Err(unknown(name)),
         }
     }
     Ok(warnings)
+}
+
+/// Refuses every field that a shape does not know, for routes that are this server's own.
+///
+/// # Errors
+/// The first such field.
+pub(super) fn refuse_rest(rest: &Map<String, Value>) -> Result<(), ApiError> {
+    match rest.keys().next() {
+        Some(name) => Err(unknown(name)),
+        None => Ok(()),
+    }
+}
+
+fn unknown(name: &str) -> ApiError {
+    let message = format!(
+        "unknown field `{}`; GET /openapi.json describes the fields of this route",
+        name.chars().take(80).collect::<String>()
+    );
+    ApiError::invalid("unknown_parameter", message).with_param(name)
 }
 
 fn is_known(name: &str) -> bool {
@@ -137,7 +148,7 @@ mod tests {
     fn fields_are_warned_of_refused_or_unknown() {
         check(json!({}), Ok(0));
         check(
-            json!({"user": "u", "store": false, "metadata": null}),
+            json!({"verbosity": "low", "store": false, "metadata": null}),
             Ok(2),
         );
         check(
@@ -157,7 +168,6 @@ mod tests {
             json!({"response_format": {"type": "json_object"}}),
             Err("unsupported_parameter"),
         );
-        check(json!({"profile": "cautious"}), Err("unsupported_parameter"));
         check(json!({"temprature": 1}), Err("unknown_parameter"));
         check(json!({"temprature": null}), Err("unknown_parameter"));
     }

@@ -20,14 +20,14 @@ use super::sampling::{ReplyOptions, SamplingFields};
 use super::sse::json;
 use super::tell::{Wording, tell};
 use super::weights::{Steering, WeightsField, header_weights};
-use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, WholeAnswer};
+use crate::service::{Access, Answer, AnswerEvent, App, GenerationInput, PromptInput, WholeAnswer};
 use crate::types::{FinishReason, TokenId};
 
 /// A prompt and how to answer it.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct GenerateRequest {
-    /// A model's id, `default`, or either followed by `@NAME=NUMBER,...`. Default: the default
-    /// policy.
+    /// A model's id, `default`, or either followed by `@NAME=NUMBER,...` or `@PROFILE`. Default:
+    /// the default policy.
     #[schema(example = "default")]
     model: Option<String>,
     /// What to answer: one turn of the user where the checkpoint has a chat template, else text
@@ -39,6 +39,11 @@ pub(super) struct GenerateRequest {
     messages: Option<Vec<Value>>,
     /// Objective weights.
     objective_weights: Option<WeightsField>,
+    /// A profile whose weights to use.
+    #[schema(example = "cautious")]
+    profile: Option<String>,
+    /// Names a profile to use where nothing else says anything; else of no effect.
+    user: Option<String>,
     #[serde(flatten)]
     sampling: SamplingFields,
     #[serde(flatten)]
@@ -122,8 +127,9 @@ pub(super) struct GenerationChunk {
 
 /// Generate one answer, steered by objective weights.
 ///
-/// Weights come from the body, the header, the suffix of `model`, or the checkpoint, in that
-/// order; two that were given and disagree are refused. Unknown fields are refused.
+/// Weights come from the body, the header, `profile`, the suffix of `model`, the profile that
+/// `user` names, the key's default profile, or the checkpoint, in that order; two of the first
+/// four that disagree are refused. Unknown fields are refused.
 #[utoipa::path(
     post,
     path = "/v1/generate",
@@ -147,7 +153,7 @@ pub(super) struct GenerationChunk {
             ("x-request-id" = String, description = "The request's id."),
          )),
         (status = 400, description = "The request cannot be answered.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
+        (status = 404, description = "No such model or profile.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 415, description = "The body is not JSON.", body = ErrorBody),
         (status = 429, description = "The queue is full.", body = ErrorBody),
@@ -158,6 +164,7 @@ pub(super) struct GenerationChunk {
 pub(super) async fn create_generation(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<GenerateRequest>,
 ) -> Result<Response, ApiError> {
@@ -178,6 +185,9 @@ pub(super) async fn create_generation(
         prompt,
         body_weights: request.objective_weights.map(|weights| weights.0),
         header_weights: header_weights(&headers)?,
+        profile: request.profile,
+        user: request.user,
+        access,
         sampling,
     };
     let answer = app.generate(input).await?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, ErrorBody};
-use crate::service::{App, LivePolicy, WeightsOffers};
+use crate::service::{Access, App, LivePolicy, WeightsOffers};
 
 /// One thing that a policy trades off against others.
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,7 +100,12 @@ pub(super) async fn get_objectives(
         ApiError::invalid("unknown_parameter", message)
     })?;
     let policy = app
-        .steer(query.model.as_deref(), WeightsOffers::default())?
+        .steer(
+            query.model.as_deref(),
+            &WeightsOffers::default(),
+            &Access::open(),
+        )
+        .await?
         .policy;
     let manifest = policy.manifest.as_ref();
     Ok(Json(Objectives {

@@ -121,6 +121,16 @@ impl Serialize for NamedWeights {
     }
 }
 
+/// Names and numbers as they were written, in their order.
+#[derive(Debug, Clone)]
+pub(super) struct WideWeights(pub(super) Vec<(String, f64)>);
+
+impl Serialize for WideWeights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, weight)| (name, weight)))
+    }
+}
+
 /// What an answer was steered by.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Steering {
@@ -130,7 +140,8 @@ pub(super) struct Steering {
     /// The weights that the policy was told: rounded to the precision it was trained with.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
     encoded: NamedWeights,
-    /// Who asked: `body`, `header`, `model` (the suffix), or `default` (the checkpoint).
+    /// Who asked: `body`, `header`, `profile`, `model` (the suffix), `user` (a profile), `key`
+    /// (its default profile), or `default` (the checkpoint).
     source: &'static str,
     /// The version of the policy that answered.
     policy_version: String,

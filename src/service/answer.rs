@@ -142,6 +142,7 @@ impl Answer {
 
     fn absorb(&mut self, token: SampledToken) {
         self.lifecycle.token_decoded();
+        self.steered.access.charge_tokens(1);
         let index = self.generated;
         self.generated += 1;
         let ends = !self.plan.sampling.ignore_eos

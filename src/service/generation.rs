@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::Access;
 use super::answer::Answer;
 use super::app::App;
 use super::error::RequestError;
@@ -35,6 +36,12 @@ pub struct GenerationInput {
     pub body_weights: Option<RawWeights>,
     /// Weights of the header.
     pub header_weights: Option<RawWeights>,
+    /// The body's `profile`.
+    pub profile: Option<String>,
+    /// OpenAI's `user`.
+    pub user: Option<String>,
+    /// Who asks.
+    pub access: Access,
     /// How tokens are chosen.
     pub sampling: SamplingInput,
 }
@@ -48,6 +55,8 @@ pub struct Steered {
     pub steering: Option<SteeringUsed>,
     /// The control span of its prompt.
     pub(super) span: Option<ControlSpan>,
+    /// Who asked.
+    pub(super) access: Access,
 }
 
 /// The steering of one answer, as replies tell it.
@@ -77,9 +86,12 @@ impl App {
         let offers = WeightsOffers {
             body: input.body_weights,
             header: input.header_weights,
-            model: None,
+            profile: input.profile,
+            user: input.user,
         };
-        let steered = self.steer(input.model.as_deref(), offers)?;
+        let steered = self
+            .steer(input.model.as_deref(), &offers, &input.access)
+            .await?;
         let prompt = self.encode(input.prompt, &steered).await?;
         let room = Room {
             context: self.engine.context_length(),
@@ -93,17 +105,18 @@ impl App {
     /// Finds the policy of a `model` field and its weights.
     ///
     /// # Errors
-    /// No such model, or weights that it cannot take.
-    pub fn steer(
+    /// No such model, or weights that it cannot take or this caller may not ask for.
+    pub async fn steer(
         &self,
         model: Option<&str>,
-        mut offers: WeightsOffers,
+        offers: &WeightsOffers,
+        access: &Access,
     ) -> Result<Steered, RequestError> {
         let selector = Selector::parse(model)?;
-        offers.model = selector.weights;
         let policy = Arc::clone(self.policy(selector.id.as_deref())?);
+        let mut gathered = self.explicit_weights(offers, selector.suffix).await?;
         let Some(manifest) = &policy.manifest else {
-            if let Some((from, _)) = offers.explicit().next() {
+            if let Some(&(from, _)) = gathered.first() {
                 let (model, steerable) = (policy.id.clone(), self.describe_steerable());
                 return Err(RequestError::NoObjectives {
                     model,
@@ -115,10 +128,14 @@ impl App {
                 policy,
                 steering: None,
                 span: None,
+                access: access.clone(),
             });
         };
+        if gathered.is_empty() {
+            gathered.extend(self.implied_weights(offers.user.as_deref(), access).await?);
+        }
         let objectives = &manifest.objectives;
-        let resolved = resolve(objectives, &offers)?;
+        let resolved = resolve(objectives, &gathered, access)?;
         let encoded = resolved.vector.rounded(manifest.conditioning.decimals);
         let named = |weights: &[f32]| {
             let names = objectives.iter().map(|objective| objective.name.clone());
@@ -135,6 +152,7 @@ impl App {
             policy,
             steering: Some(steering),
             span: Some(span),
+            access: access.clone(),
         })
     }
 
@@ -194,9 +212,12 @@ impl App {
         let adapter = steered.policy.adapter.clone();
         let request = GenerationRequest {
             adapter,
+            caller: steered.access.caller,
+            cache_salt: steered.access.caller,
             ..GenerationRequest::new(prompt, sampling.clone())
         };
         let tokens = self.engine.submit(request)?;
+        steered.access.charge_tokens(prompt_tokens);
         Ok(Answer::new(
             self,
             steered,

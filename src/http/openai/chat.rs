@@ -21,11 +21,11 @@ use super::chat_shapes::{
     ChatAnswer, ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatRequest, ChunkChoice,
     StreamOptions,
 };
-use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, WholeAnswer};
+use crate::service::{Access, Answer, AnswerEvent, App, GenerationInput, PromptInput, WholeAnswer};
 
 /// Answer a conversation, steered by objective weights, in OpenAI's shapes.
 ///
-/// The fields `user`, `metadata`, `service_tier`, `store`, `safety_identifier`,
+/// The fields `metadata`, `service_tier`, `store`, `safety_identifier`,
 /// `prompt_cache_key`, `parallel_tool_calls`, `reasoning_effort` and `verbosity` are accepted and
 /// named in `warnings`. Fields that cannot be honoured are refused by name.
 #[utoipa::path(
@@ -51,7 +51,7 @@ use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, Who
             ("x-request-id" = String, description = "The request's id."),
          )),
         (status = 400, description = "The request cannot be answered.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
+        (status = 404, description = "No such model or profile.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 415, description = "The body is not JSON.", body = ErrorBody),
         (status = 429, description = "The queue is full.", body = ErrorBody),
@@ -62,6 +62,7 @@ use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, Who
 pub(in crate::http) async fn create_chat_completion(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
+    Extension(access): Extension<Access>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Response, ApiError> {
@@ -78,6 +79,9 @@ pub(in crate::http) async fn create_chat_completion(
         prompt: PromptInput::Dialogue(messages),
         body_weights: request.objective_weights.map(|weights| weights.0),
         header_weights: header_weights(&headers)?,
+        profile: request.profile,
+        user: request.user,
+        access,
         sampling,
     };
     let answer = app.generate(input).await?;

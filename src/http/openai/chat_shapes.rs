@@ -13,8 +13,8 @@ use crate::types::{FinishReason, TokenId};
 /// A conversation and how to answer it.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(in crate::http) struct ChatRequest {
-    /// A model's id, `default`, or either followed by `@NAME=NUMBER,...`. Default: the default
-    /// policy.
+    /// A model's id, `default`, or either followed by `@NAME=NUMBER,...` or `@PROFILE`. Default:
+    /// the default policy.
     #[schema(example = "default")]
     pub(super) model: Option<String>,
     /// The conversation.
@@ -22,6 +22,11 @@ pub(in crate::http) struct ChatRequest {
     pub(super) messages: Option<Vec<Value>>,
     /// Objective weights.
     pub(super) objective_weights: Option<WeightsField>,
+    /// A profile whose weights to use.
+    #[schema(example = "cautious")]
+    pub(super) profile: Option<String>,
+    /// Names a profile to use where nothing else says anything; else of no effect.
+    pub(super) user: Option<String>,
     /// How the stream is told.
     pub(super) stream_options: Option<StreamOptions>,
     #[serde(flatten)]

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::super::error::{ApiError, ErrorBody};
 use super::super::objectives::ObjectiveBody;
 use super::super::weights::Steering;
-use crate::service::{App, LivePolicy, WeightsOffers, WeightsSource};
+use crate::service::{Access, App, LivePolicy, WeightsOffers, WeightsSource};
 
 /// Every model of this server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,14 +94,14 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
     })
 }
 
-/// Describe one model. The id may carry weights, as in a request's `model`.
+/// Describe one model. The id may carry weights or a profile, as in a request's `model`.
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
     operation_id = "get_model",
     tag = "models",
     params(("id" = String, Path, description = "A model's id, `default`, or either followed by \
-            `@NAME=NUMBER,...`.")),
+            `@NAME=NUMBER,...` or `@PROFILE`.")),
     responses(
         (status = 200, description = "The model.", body = ModelCard),
         (status = 400, description = "The weights of the suffix cannot be used.", body = ErrorBody),
@@ -112,7 +112,7 @@ pub(in crate::http) async fn get_model(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &id).map(Json)
+    find(&app, &id).await.map(Json)
 }
 
 /// The same route for ids whose `/` is not escaped.
@@ -120,11 +120,14 @@ pub(in crate::http) async fn get_model_with_slashes(
     State(app): State<Arc<App>>,
     Path((first, rest)): Path<(String, String)>,
 ) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &format!("{first}/{rest}")).map(Json)
+    find(&app, &format!("{first}/{rest}")).await.map(Json)
 }
 
-fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
-    let steered = app.steer(Some(id), WeightsOffers::default())?;
+async fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
+    // what the card tells is the same for every key
+    let steered = app
+        .steer(Some(id), &WeightsOffers::default(), &Access::open())
+        .await?;
     let card = ModelCard::of(app, &steered.policy);
     let suffix = steered
         .steering

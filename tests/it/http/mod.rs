@@ -3,10 +3,13 @@
 mod chat;
 mod client;
 mod command;
+mod comparisons;
 mod demo;
 mod folder;
 mod generate;
+mod keys;
 mod lifecycle;
+mod profiles;
 mod refused;
 mod surface;
 mod weights;

@@ -146,7 +146,6 @@ async fn fields_that_cannot_be_honoured_are_refused_by_name() {
         ),
         ("logit_bias", json!({"5": 1}), "unsupported_parameter"),
         ("presence_penalty", json!(0.5), "unsupported_parameter"),
-        ("profile", json!("cautious"), "unsupported_parameter"),
         ("guidance", json!(1.5), "unsupported_parameter"),
     ] {
         let body = json!({"prompt": "x", field: value}).to_string();
