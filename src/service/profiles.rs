@@ -203,7 +203,7 @@ pub(super) fn changed(id: &str, found: Option<i64>, expected: Option<i64>) -> Re
 }
 
 fn check(input: &ProfileInput) -> Result<Vec<(String, f64)>, RequestError> {
-    let invalid = RequestError::invalid;
+    let invalid = |param: &str, problem: String| RequestError::invalid(param, problem);
     if !is_profile_id(&input.id) {
         let problem = format!(
             "must be 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`, the first a letter or \
@@ -220,13 +220,13 @@ fn check(input: &ProfileInput) -> Result<Vec<(String, f64)>, RequestError> {
     if input.expected_version.is_some_and(|version| version < 0) {
         return Err(invalid(
             "expected_version",
-            "must be 0 (no profile) or more",
+            "must be 0 (no profile) or more".to_owned(),
         ));
     }
     let RawWeights::Named(weights) = &input.weights else {
         let problem = "must be an object of objective names and numbers: a profile belongs to no \
                        model, so it has no order of objectives";
-        return Err(invalid("objective_weights", problem));
+        return Err(RequestError::invalid("objective_weights", problem));
     };
     check_weights(weights)?;
     Ok(weights.clone())
