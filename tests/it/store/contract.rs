@@ -59,9 +59,13 @@ async fn on_each(test: impl AsyncFn(&Store)) {
 async fn profiles_are_made_changed_read_and_removed() {
     on_each(async |store: &Store| {
         assert_eq!(store.profile("calm").await.unwrap(), None);
-        let put = store.put_profile(&draft("calm", "{}", 1), Expected::Any).await;
+        let put = store
+            .put_profile(&draft("calm", "{}", 1), Expected::Any)
+            .await;
         assert_eq!(put.unwrap(), Written::Done(1));
-        let put = store.put_profile(&draft("calm", r#"{"a":1}"#, 5), Expected::Any).await;
+        let put = store
+            .put_profile(&draft("calm", r#"{"a":1}"#, 5), Expected::Any)
+            .await;
         assert_eq!(put.unwrap(), Written::Done(2));
         let expected = ProfileRow {
             id: "calm".to_owned(),
@@ -126,7 +130,9 @@ async fn pages_go_by_id_in_the_same_order_everywhere() {
 #[tokio::test]
 async fn a_comparison_and_what_it_teaches_are_one_write() {
     on_each(async |store: &Store| {
-        let put = store.put_profile(&draft("calm", "{}", 1), Expected::Any).await;
+        let put = store
+            .put_profile(&draft("calm", "{}", 1), Expected::Any)
+            .await;
         put.unwrap();
         let learned = draft("calm", r#"{"a":0.6}"#, 9);
         let learn = async |id: &str, model: &str, version| {
@@ -195,12 +201,16 @@ async fn keys_are_found_by_digest_and_revoked_once() {
 async fn what_was_written_is_there_when_it_is_opened_again() {
     for backend in backends().await {
         let store = Store::open(&backend.settings).await.unwrap();
-        let put = store.put_profile(&draft("calm", "{}", 1), Expected::Any).await;
+        let put = store
+            .put_profile(&draft("calm", "{}", 1), Expected::Any)
+            .await;
         put.unwrap();
         // a second server on the same state, while the first still runs
         let second = Store::open(&backend.settings).await.unwrap();
         assert!(second.profile("calm").await.unwrap().is_some());
-        let put = second.put_profile(&draft("calm", "{}", 2), Expected::Version(1)).await;
+        let put = second
+            .put_profile(&draft("calm", "{}", 2), Expected::Version(1))
+            .await;
         assert_eq!(put.unwrap(), Written::Done(2));
         assert_eq!(store.profile("calm").await.unwrap().unwrap().version, 2);
         store.close().await;
