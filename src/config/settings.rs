@@ -156,6 +156,7 @@ impl SettingsLayer {
                     max_sequences: self.max_sequences.unwrap_or(engine.max_sequences),
                     max_batch_tokens: self.max_batch_tokens.unwrap_or(engine.max_batch_tokens),
                     queue_capacity: self.queue_capacity.unwrap_or(engine.queue_capacity),
+                    ..engine
                 },
                 default_max_tokens: self
                     .default_max_tokens

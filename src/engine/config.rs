@@ -18,6 +18,12 @@ pub struct EngineConfig {
     pub max_batch_tokens: usize,
     /// Requests that may wait for a place beyond those that run; the next one is refused.
     pub queue_capacity: usize,
+    /// Prompt tokens that may wait; a request beyond them is refused, unless nobody waits.
+    pub max_queued_tokens: usize,
+    /// Tokens that the cache of keys and values holds, over all sequences. Fewer cost memory less
+    /// and make sequences wait for each other. `None`: as many as the places can use, at most half
+    /// of the memory that is free.
+    pub kv_tokens: Option<usize>,
 }
 
 impl Default for EngineConfig {
@@ -26,6 +32,8 @@ impl Default for EngineConfig {
             max_sequences: 64,
             max_batch_tokens: 512,
             queue_capacity: 256,
+            max_queued_tokens: 65_536,
+            kv_tokens: None,
         }
     }
 }

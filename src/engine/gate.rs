@@ -10,6 +10,22 @@ pub struct EngineStats {
     pub running: usize,
     /// Requests that wait for a place.
     pub waiting: usize,
+    /// Prompt tokens of those that wait.
+    pub waiting_tokens: usize,
+    /// Blocks of the cache that sequences hold.
+    pub blocks_used: usize,
+    /// Blocks that no sequence holds, but whose content may be used again.
+    pub blocks_cached: usize,
+    /// All blocks of the cache.
+    pub blocks_total: usize,
+    /// Prompt tokens that were looked up in the cache so far.
+    pub prefix_queries_tokens: u64,
+    /// Prompt tokens that were found in the cache so far.
+    pub prefix_hits_tokens: u64,
+    /// Sequences that gave their blocks up for others and were computed again.
+    pub preemptions: u64,
+    /// Times that the engine had to be rebuilt after a fault.
+    pub restarts: u64,
     /// Passes through the model so far, failed ones included.
     pub iterations: u64,
     /// Tokens generated so far, over all requests.
@@ -51,12 +67,13 @@ impl Gate {
         self.capacity
     }
 
-    /// A place, if one is free.
-    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+    /// So many places, if they are free.
+    pub(super) fn try_enter(self: &Arc<Self>, places: usize) -> Option<Vec<Permit>> {
         let mut state = self.lock();
-        (state.inside < self.capacity).then(|| {
-            state.inside += 1;
-            Permit(Arc::clone(self))
+        (places <= self.capacity - state.inside).then(|| {
+            state.inside += places;
+            let permit = || Permit(Arc::clone(self));
+            std::iter::repeat_with(permit).take(places).collect()
         })
     }
 

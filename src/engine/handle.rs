@@ -1,44 +1,25 @@
 //! The way into the engine: checks a request, takes a place for it, hands it over.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
 use crate::model::LoraAdapter;
-use crate::types::{SamplingParams, TokenId};
 
 use super::event::{EVENT_CAPACITY, WakeOnDrop};
 use super::gate::{Gate, Permit};
 use super::runner::Runner;
-use super::{EngineConfig, EngineError, EngineStats, StepModel, TokenStream};
-
-/// One completion to generate. `A` is the model's kind of adapter.
-#[derive(Debug)]
-pub struct GenerationRequest<A = LoraAdapter> {
-    /// The prompt's tokens, conditioning and special tokens included.
-    pub prompt: Vec<TokenId>,
-    /// The adapter of this request's rows; `None` is the base model.
-    pub adapter: Option<Arc<A>>,
-    /// How tokens are drawn and when the completion ends.
-    pub sampling: SamplingParams,
-}
-
-impl<A> Clone for GenerationRequest<A> {
-    fn clone(&self) -> Self {
-        Self {
-            prompt: self.prompt.clone(),
-            adapter: self.adapter.clone(),
-            sampling: self.sampling.clone(),
-        }
-    }
-}
+use super::{EngineConfig, EngineError, EngineStats, GenerationRequest, StepModel, TokenStream};
 
 /// A request on its way to the engine thread.
 pub(super) struct Submission<A> {
     pub(super) request: GenerationRequest<A>,
     pub(super) events: mpsc::Sender<super::TokenEvent>,
+    /// Told before the first token.
+    pub(super) cached_tokens: Arc<AtomicUsize>,
     pub(super) permit: Permit,
 }
 
@@ -52,8 +33,7 @@ pub(super) struct Submission<A> {
 /// let decoder = Arc::new(Decoder::load(Path::new("tests/fixtures/llama"))?);
 /// let engine = EngineHandle::start(decoder, EngineConfig::default())?;
 /// let sampling = SamplingParams { max_tokens: 8, ..SamplingParams::default() };
-/// let request = GenerationRequest { prompt: vec![1, 2, 3], adapter: None, sampling };
-/// let mut stream = engine.submit(request)?;
+/// let mut stream = engine.submit(GenerationRequest::new(vec![1, 2, 3], sampling))?;
 /// while let Some(event) = stream.blocking_next() {
 ///     match event {
 ///         TokenEvent::Token(token) => println!("{}", token.id),
@@ -116,13 +96,29 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
 
     /// Hands a request over, or says at once why it cannot be served.
     pub fn submit(&self, request: GenerationRequest<A>) -> Result<TokenStream, EngineError> {
-        self.check(&request)?;
+        let mut streams = self.submit_group(vec![request])?;
+        streams.pop().ok_or(EngineError::Stopped)
+    }
+
+    /// Hands several requests over together: all are admitted or none is. Where their prompts are
+    /// equal, their common part is computed once.
+    pub fn submit_group(
+        &self,
+        requests: Vec<GenerationRequest<A>>,
+    ) -> Result<Vec<TokenStream>, EngineError> {
+        for request in &requests {
+            self.check(request)?;
+        }
         let capacity = self.gate.capacity();
-        let permit = self
+        let permits = self
             .gate
-            .try_enter()
+            .try_enter(requests.len())
             .ok_or(EngineError::QueueFull { capacity })?;
-        self.hand_over(request, permit, EVENT_CAPACITY)
+        requests
+            .into_iter()
+            .zip(permits)
+            .map(|(request, permit)| self.hand_over(request, permit, EVENT_CAPACITY))
+            .collect()
     }
 
     /// As [`EngineHandle::submit`], but waits for a place, and never pauses for its reader. The
@@ -188,10 +184,12 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
         event_capacity: usize,
     ) -> Result<TokenStream, EngineError> {
         let (events, stream) = mpsc::channel(event_capacity);
+        let cached_tokens = Arc::new(AtomicUsize::new(0));
         self.submissions
             .try_send(Submission {
                 request,
                 events,
+                cached_tokens: Arc::clone(&cached_tokens),
                 permit,
             })
             .map_err(|refused| match refused {
@@ -202,6 +200,6 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
             })?;
         let engine = self.waker.0.clone();
         engine.unpark();
-        Ok(TokenStream::new(stream, engine))
+        Ok(TokenStream::new(stream, engine, cached_tokens))
     }
 }

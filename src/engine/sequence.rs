@@ -36,6 +36,7 @@ impl<M: StepModel> Sequence<M> {
             request,
             events,
             permit,
+            ..
         } = submission;
         Self {
             prompt_tokens: request.prompt.len(),
@@ -114,6 +115,7 @@ impl<M: StepModel> Sequence<M> {
     pub(super) fn finish(&mut self, reason: FinishReason) {
         let usage = Usage {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: 0,
             completion_tokens: self.generated(),
         };
         self.permit = None;

@@ -189,7 +189,7 @@ impl From<RequestError> for ApiError {
             RequestError::Prompt {
                 by_caller: true, ..
             } => Self::invalid("invalid_value", message).with_param("messages"),
-            RequestError::QueueFull { .. } => {
+            RequestError::QueueFull { .. } | RequestError::QueuedTokensFull { .. } => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 let error = Self::new(status, "rate_limit_error", "queue_full", message);
                 Self {

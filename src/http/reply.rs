@@ -29,6 +29,7 @@ impl UsageBody {
         let Usage {
             prompt_tokens,
             completion_tokens,
+            ..
         } = usage;
         let total_tokens = prompt_tokens + completion_tokens;
         Self {

@@ -203,6 +203,7 @@ impl Answer {
     fn end(&mut self, reason: FinishReason) {
         let usage = Usage {
             prompt_tokens: self.plan.prompt_tokens,
+            cached_tokens: self.tokens.cached_tokens(),
             completion_tokens: self.generated,
         };
         self.pending
@@ -213,10 +214,7 @@ impl Answer {
     fn fail(&mut self, error: EngineError) -> RequestError {
         self.ended = true;
         self.pending.clear();
-        match error {
-            EngineError::Stopped => RequestError::EngineStopped,
-            other => RequestError::Engine(other),
-        }
+        error.into()
     }
 }
 

@@ -106,6 +106,14 @@ pub enum RequestError {
         /// Running and waiting places together.
         capacity: usize,
     },
+    /// Too many prompt tokens are waiting.
+    #[error("the queue is full: {waiting} of {limit} prompt tokens are waiting; try again shortly")]
+    QueuedTokensFull {
+        /// Prompt tokens that wait.
+        waiting: usize,
+        /// Most that may wait.
+        limit: usize,
+    },
     /// The server is about to end.
     #[error("the server is shutting down; send the request again, to another instance")]
     Draining,
@@ -115,6 +123,28 @@ pub enum RequestError {
     /// The engine failed on this request.
     #[error("the engine failed on this request")]
     Engine(#[source] EngineError),
+}
+
+impl From<EngineError> for RequestError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::QueueFull { capacity } => Self::QueueFull { capacity },
+            EngineError::QueuedTokensFull { waiting, limit, .. } => {
+                Self::QueuedTokensFull { waiting, limit }
+            }
+            EngineError::ContextOverflow {
+                prompt_tokens,
+                max_tokens,
+                limit,
+            } => Self::ContextOverflow {
+                context: limit,
+                prompt_tokens,
+                completion: format!(" and {max_tokens} of completion"),
+            },
+            EngineError::Stopped | EngineError::Restarted => Self::EngineStopped,
+            other => Self::Engine(other),
+        }
+    }
 }
 
 impl RequestError {

@@ -11,7 +11,7 @@ use super::policy::LivePolicy;
 use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput};
 use super::selector::Selector;
-use crate::engine::{EngineError, GenerationRequest};
+use crate::engine::GenerationRequest;
 use crate::text::TextError;
 use crate::types::{ControlSpan, Message, SamplingParams, TokenId};
 
@@ -193,15 +193,10 @@ impl App {
         let prompt_tokens = prompt.len();
         let adapter = steered.policy.adapter.clone();
         let request = GenerationRequest {
-            prompt,
             adapter,
-            sampling: sampling.clone(),
+            ..GenerationRequest::new(prompt, sampling.clone())
         };
-        let tokens = self.engine.submit(request).map_err(|error| match error {
-            EngineError::QueueFull { capacity } => RequestError::QueueFull { capacity },
-            EngineError::Stopped => RequestError::EngineStopped,
-            other => RequestError::Engine(other),
-        })?;
+        let tokens = self.engine.submit(request)?;
         Ok(Answer::new(
             self,
             steered,

@@ -31,6 +31,7 @@ fn start(decoder: &Arc<Decoder>, max_sequences: usize, max_batch_tokens: usize) 
         max_sequences,
         max_batch_tokens,
         queue_capacity: 16,
+        ..EngineConfig::default()
     };
     EngineHandle::start(Arc::clone(decoder), config).expect("the bounds fit together")
 }
@@ -57,11 +58,7 @@ fn greedy(prompt: &[TokenId], max_tokens: usize) -> GenerationRequest {
         max_tokens,
         ..SamplingParams::default()
     };
-    GenerationRequest {
-        prompt: prompt.to_vec(),
-        adapter: None,
-        sampling,
-    }
+    GenerationRequest::new(prompt.to_vec(), sampling)
 }
 
 #[test]
@@ -96,18 +93,21 @@ fn mixed_requests(decoder: &Decoder, name: &str) -> Vec<GenerationRequest> {
         [(); 2].map(|()| Arc::new(LoraAdapter::load(&path, decoder).expect("the adapter loads")));
     let vocab = decoder.config().vocab_size as u32;
     (0..18u32)
-        .map(|case| GenerationRequest {
-            prompt: (0..3 + case * 2)
+        .map(|case| {
+            let prompt = (0..3 + case * 2)
                 .map(|place| (case * 31 + place * 17 + 5) % vocab)
-                .collect(),
-            adapter: adapters.get(case as usize % 3).cloned(),
-            sampling: SamplingParams {
+                .collect();
+            let sampling = SamplingParams {
                 temperature: [0.0, 1.0, 0.8][case as usize % 3],
                 top_p: [1.0, 0.9][case as usize % 2],
                 seed: u64::from(case),
                 max_tokens: 6 + case as usize,
                 ..SamplingParams::default()
-            },
+            };
+            GenerationRequest {
+                adapter: adapters.get(case as usize % 3).cloned(),
+                ..GenerationRequest::new(prompt, sampling)
+            }
         })
         .collect()
 }

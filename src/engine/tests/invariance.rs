@@ -30,9 +30,8 @@ fn random_request(rng: &mut ChaCha8Rng) -> GenerationRequest<u64> {
     };
     let adapter = ADAPTERS.get(rng.random_range(0..3usize)).cloned();
     GenerationRequest {
-        prompt,
         adapter,
-        sampling,
+        ..GenerationRequest::new(prompt, sampling)
     }
 }
 
@@ -42,6 +41,7 @@ fn random_config(rng: &mut ChaCha8Rng) -> EngineConfig {
         max_sequences,
         max_batch_tokens: max_sequences + rng.random_range(0..90),
         queue_capacity: 100,
+        ..EngineConfig::default()
     }
 }
 
@@ -152,6 +152,7 @@ fn completions_come_in_the_order_of_their_requests() {
         max_sequences: 3,
         max_batch_tokens: 16,
         queue_capacity: 2,
+        ..EngineConfig::default()
     };
     let engine = start(&Arc::new(Mock::default()), config);
     let completions = complete_all(&engine, requests.clone()).unwrap();
@@ -178,6 +179,7 @@ fn a_prompt_in_chunks_equals_a_whole_one() {
             max_sequences: 1,
             max_batch_tokens,
             queue_capacity: 0,
+            ..EngineConfig::default()
         };
         let engine = start(&Arc::new(Mock::default()), config);
         assert_same(&listen(engine.submit(request.clone()).unwrap()), &expected);

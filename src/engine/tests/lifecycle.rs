@@ -9,6 +9,7 @@ fn small(max_sequences: usize, queue_capacity: usize) -> EngineConfig {
         max_sequences,
         max_batch_tokens: 64,
         queue_capacity,
+        ..EngineConfig::default()
     }
 }
 
@@ -57,6 +58,7 @@ fn completions_end_at_max_tokens() {
         assert_eq!(told.tokens.len(), max_tokens);
         let usage = Usage {
             prompt_tokens: 2,
+            cached_tokens: 0,
             completion_tokens: max_tokens,
         };
         assert_eq!(told.end.unwrap(), (FinishReason::Length, usage));
@@ -74,6 +76,7 @@ fn a_stop_token_is_told_counted_and_last() {
     assert_eq!(told.ids(), free[..=first]);
     let usage = Usage {
         prompt_tokens: 2,
+        cached_tokens: 0,
         completion_tokens: first + 1,
     };
     assert_eq!(told.end.clone().unwrap(), (FinishReason::Stop, usage));

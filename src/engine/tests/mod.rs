@@ -16,15 +16,12 @@ fn start(mock: &Arc<Mock>, config: EngineConfig) -> EngineHandle<u64> {
 }
 
 fn request(prompt: &[TokenId], max_tokens: usize) -> GenerationRequest<u64> {
-    GenerationRequest {
-        prompt: prompt.to_vec(),
-        adapter: None,
-        sampling: SamplingParams {
-            max_tokens,
-            seed: 11,
-            ..SamplingParams::default()
-        },
-    }
+    let sampling = SamplingParams {
+        max_tokens,
+        seed: 11,
+        ..SamplingParams::default()
+    };
+    GenerationRequest::new(prompt.to_vec(), sampling)
 }
 
 /// All that a stream told: tokens with the bits of their log-probabilities, and its end.
