@@ -8,6 +8,7 @@ use super::folder::ModelFolder;
 use super::lifecycle::Lifecycle;
 use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
+use super::structured::Grammars;
 use crate::engine::{EngineConfig, EngineHandle};
 use crate::model::{Decoder, LoraAdapter};
 use crate::text::PromptEncoder;
@@ -37,6 +38,7 @@ pub struct App {
     pub(super) encoder: Arc<PromptEncoder>,
     pub(super) defaults: SamplingDefaults,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) grammars: Grammars,
     policies: Vec<Arc<LivePolicy>>,
     default: usize,
 }
@@ -62,6 +64,7 @@ impl App {
             decoder: &decoder,
             encoder: &encoder,
             hash: &hash,
+            root,
         };
         let policies = folder
             .policies
@@ -78,6 +81,7 @@ impl App {
             encoder: Arc::new(encoder),
             defaults,
             lifecycle: Arc::new(Lifecycle::default()),
+            grammars: Grammars::default(),
             policies,
             default: folder.default,
         })

@@ -43,7 +43,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// Outside crates that only some modules may speak.
-const KEPT_TO: [(&str, &[&str]); 6] = [
+const KEPT_TO: [(&str, &[&str]); 8] = [
     ("axum", &["http", "cli"]),
     ("utoipa", &["http"]),
     (
@@ -52,6 +52,8 @@ const KEPT_TO: [(&str, &[&str]); 6] = [
     ),
     ("tokenizers", &["text", "rewards"]),
     ("minijinja", &["text"]),
+    ("llguidance", &["text"]),
+    ("toktrie", &["text"]),
     ("clap", &["cli", "config", "main"]),
 ];
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::error::{ApiError, ErrorBody};
 use super::super::objectives::ObjectiveBody;
-use super::super::weights::Steering;
+use super::super::weights::{Steering, steering_headers};
 use crate::service::{App, LivePolicy, WeightsOffers, WeightsSource};
 
 /// Every model of this server.
@@ -103,7 +104,9 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
     params(("id" = String, Path, description = "A model's id, `default`, or either followed by \
             `@NAME=NUMBER,...`.")),
     responses(
-        (status = 200, description = "The model.", body = ModelCard),
+        (status = 200, description = "The model.", body = ModelCard, headers(
+            ("x-policy-version" = String, description = "The version of the policy."),
+         )),
         (status = 400, description = "The weights of the suffix cannot be used.", body = ErrorBody),
         (status = 404, description = "No such model.", body = ErrorBody),
     )
@@ -111,27 +114,29 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
 pub(in crate::http) async fn get_model(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &id).map(Json)
+) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    find(&app, &id)
 }
 
 /// The same route for ids whose `/` is not escaped.
 pub(in crate::http) async fn get_model_with_slashes(
     State(app): State<Arc<App>>,
     Path((first, rest)): Path<(String, String)>,
-) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &format!("{first}/{rest}")).map(Json)
+) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    find(&app, &format!("{first}/{rest}"))
 }
 
-fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
+fn find(app: &App, id: &str) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
     let steered = app.steer(Some(id), WeightsOffers::default())?;
     let card = ModelCard::of(app, &steered.policy);
     let suffix = steered
         .steering
         .filter(|used| used.source == WeightsSource::Model);
-    Ok(ModelCard {
+    let headers = steering_headers(&card.policy_version, suffix.as_ref());
+    let card = ModelCard {
         id: id.to_owned(),
         steering: suffix.as_ref().map(Steering::from),
         ..card
-    })
+    };
+    Ok((headers, Json(card)))
 }

@@ -65,7 +65,8 @@ fn whatever_is_drawn_fits_the_schema() {
         for seed in 0..8 {
             let (text, ended) = walk(&tokenizer, state.boxed_clone().as_mut(), seed);
             assert!(ended, "{name}: {text}");
-            let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+            let value: Value =
+                serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
             assert!(value["name"].as_str().expect("a name").chars().count() <= 6);
             assert!(["cat", "dog"].contains(&value["kind"].as_str().expect("a kind")));
             assert!(value["age"].as_u64().expect("an age") <= 99);
@@ -80,7 +81,13 @@ fn whatever_is_drawn_fits_the_schema() {
 fn a_pattern_is_matched_as_a_whole() {
     let tokenizer = tokenizer("llama");
     let compiler = compiler(&tokenizer);
-    for pattern in ["[a-c]{2,4}-\\d{3}", "^(yes|no)$", "a/b\\$", "\\d{4}/\\d{2}", "日本|naïve"] {
+    for pattern in [
+        "[a-c]{2,4}-\\d{3}",
+        "^(yes|no)$",
+        "a/b\\$",
+        "\\d{4}/\\d{2}",
+        "日本|naïve",
+    ] {
         let whole = regex::Regex::new(&format!("^(?:{pattern})$")).expect("a pattern");
         let source = GrammarSource::Regex(pattern.to_owned());
         let state = compiler.compile(&source).expect("sound");
@@ -148,8 +155,14 @@ fn hostile_and_broken_grammars_are_refused_quickly() {
         let taken = started.elapsed();
         let told = format!("{source:?}").chars().take(100).collect::<String>();
         assert!(taken < QUICK, "{told}: {taken:?}");
-        let words = found.err().unwrap_or_else(|| panic!("{told} was taken")).to_string();
-        assert!(words.len() < 500 && !words.contains('\n'), "{told}: {words}");
+        let words = found
+            .err()
+            .unwrap_or_else(|| panic!("{told} was taken"))
+            .to_string();
+        assert!(
+            words.len() < 500 && !words.contains('\n'),
+            "{told}: {words}"
+        );
     }
 }
 
@@ -162,7 +175,11 @@ fn greedy_patterns_stay_quick_while_they_run() {
         let source = GrammarSource::Regex(pattern.to_owned());
         let mut state = compiler.compile(&source).expect("sound");
         walk(&tokenizer, state.as_mut(), 1);
-        assert!(started.elapsed() < QUICK, "{pattern}: {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < QUICK,
+            "{pattern}: {:?}",
+            started.elapsed()
+        );
     }
 }
 

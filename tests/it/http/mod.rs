@@ -1,12 +1,17 @@
 //! The real router, in process, over a tiny model with a steerable policy.
 
 mod chat;
+mod choices;
 mod client;
 mod command;
+mod completions;
 mod demo;
 mod folder;
 mod generate;
 mod lifecycle;
 mod refused;
+mod structured;
 mod surface;
+mod sweep;
+mod tokens;
 mod weights;
