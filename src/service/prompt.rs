@@ -140,7 +140,7 @@ impl App {
                     });
                 }
             }
-            Ok(encoded)
+            Ok::<_, RequestError>(encoded)
         });
         match encoded.await {
             Ok(prompts) => prompts,

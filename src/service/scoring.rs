@@ -131,3 +131,28 @@ pub(super) async fn score(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_elsewhere_now_is_looked_for_beside_the_model() {
+        let root = tempfile::tempdir().expect("temp");
+        std::fs::write(root.path().join("facts.json"), "{}").expect("write");
+        let mut config = json!({
+            "rule": {"name": "brevity", "facts": {"table": "/gone/facts.json"}, "pattern": "a.b"},
+            "path": "/gone/other",
+        });
+        find_files(&mut config, root.path());
+        let found = root.path().join("facts.json");
+        assert_eq!(
+            config["rule"]["facts"]["table"],
+            found.to_string_lossy().as_ref()
+        );
+        assert_eq!(config["rule"]["pattern"], "a.b");
+        assert_eq!(config["path"], "/gone/other");
+    }
+}

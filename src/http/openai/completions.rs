@@ -73,14 +73,12 @@ pub(in crate::http) async fn create_completion(
     if echo && request.logprobs.is_some() {
         return Err(echo_with_logprobs());
     }
-    let echoes = match echo {
-        true => spell_prompts(&app, &prompts).await?,
-        false => Vec::new(),
-    };
+    let echoed = echo.then(|| prompts.clone());
     let asked = request
         .shared
         .take_apart(&caller, prompts, request.logprobs)?;
     let answers = app.generate(asked.input).await?;
+    let echoes = spell_prompts(&app, &echoed.unwrap_or_default()).await?;
     let wording = CompletionWording {
         identity: Identity::of("cmpl", &answers, asked.warnings),
         options: asked.options,
@@ -96,8 +94,8 @@ async fn spell_prompts(app: &App, prompts: &[PromptInput]) -> Result<Vec<String>
     for prompt in prompts {
         texts.push(match prompt {
             PromptInput::Tokens(ids) => {
-                let text = app.detokenize(ids.clone(), true).await;
-                text.map_err(|error| ApiError::from(error).with_param("prompt"))?
+                // they were checked when they became a prompt
+                app.detokenize(ids.clone(), true).await?
             }
             PromptInput::Text(text) | PromptInput::Raw(text) => text.clone(),
             PromptInput::Dialogue(_) => String::new(),

@@ -66,11 +66,10 @@ async fn points_may_be_listed_in_both_forms() {
 
 #[tokio::test]
 async fn the_demos_rewards_score_its_answers_and_mark_the_front() {
-    // paths of its manifest are as its training job saw them; the tests run elsewhere
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
     let server = Server::over(&demo, &ServiceSettings::default());
     let asked = json!({
-        "prompt": "What is the capital of France?", "grid": 3, "max_tokens": 60, "seed": 1,
+        "prompt": "Tell me the capital of France.", "grid": 3, "max_tokens": 60, "seed": 1,
         "temperature": 0.5, "score": true,
     });
     let whole = sweep(&server, asked).await;
