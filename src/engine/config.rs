@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::BLOCK_TOKENS;
+
 use super::EngineError;
+use super::memory::free_bytes;
 
 /// Longest queue: room for it is set aside at the start.
 const MAX_QUEUE: usize = 100_000;
@@ -59,6 +62,46 @@ impl EngineConfig {
                 self.queue_capacity
             )));
         }
+        if self.kv_tokens.is_some_and(|tokens| tokens < BLOCK_TOKENS) {
+            return Err(EngineError::Config(format!(
+                "kv_tokens is {}, expected at least {BLOCK_TOKENS}",
+                self.kv_tokens.unwrap_or_default()
+            )));
+        }
         Ok(())
+    }
+
+    /// Blocks of the cache, for a model with this context and so many bytes a token.
+    pub(super) fn blocks(&self, context_length: usize, token_bytes: usize) -> usize {
+        let tokens = self.kv_tokens.unwrap_or_else(|| {
+            let useful = context_length.saturating_mul(self.max_sequences);
+            match free_bytes() {
+                Some(free) => useful.min(free as usize / 2 / token_bytes.max(1)),
+                None => useful,
+            }
+        });
+        // As ids of blocks have 32 bits.
+        tokens.div_ceil(BLOCK_TOKENS).clamp(1, u32::MAX as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_holds_what_the_places_can_use() {
+        let config = EngineConfig {
+            max_sequences: 3,
+            ..EngineConfig::default()
+        };
+        assert_eq!(config.blocks(100, 1), 300usize.div_ceil(BLOCK_TOKENS));
+        let stated = EngineConfig {
+            kv_tokens: Some(50),
+            ..config.clone()
+        };
+        assert_eq!(stated.blocks(100, 1), 4);
+        // A terabyte a token: no machine has two of them to spare.
+        assert_eq!(config.blocks(100, 1 << 50), 1);
     }
 }

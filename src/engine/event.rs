@@ -83,7 +83,8 @@ impl TokenStream {
         self.observe(event)
     }
 
-    /// Sees to it that every stream ends in `Finished` or `Failed`, even when the engine dies.
+    /// Sees to it that every stream ends in `Finished` or `Failed`, even when the engine has a
+    /// fault and could not tell.
     fn observe(&mut self, event: Option<TokenEvent>) -> Option<TokenEvent> {
         match event {
             Some(event) => {
@@ -95,7 +96,7 @@ impl TokenStream {
             None if self.ended => None,
             None => {
                 self.ended = true;
-                Some(TokenEvent::Failed(EngineError::Stopped))
+                Some(TokenEvent::Failed(EngineError::Restarted))
             }
         }
     }

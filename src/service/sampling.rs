@@ -216,6 +216,7 @@ impl SamplingInput {
             stop_token_ids,
             ignore_eos: self.ignore_eos,
             logprobs: self.top_logprobs.map(|k| k as usize),
+            ..SamplingParams::default()
         })
     }
 
