@@ -5,7 +5,7 @@ mod defaults;
 use super::error::RequestError;
 use crate::types::{SamplingParams, TokenId};
 
-pub use defaults::SamplingDefaults;
+pub(super) use defaults::SamplingDefaults;
 
 /// Most stop strings of one request.
 pub const MAX_STOP_STRINGS: usize = 16;
@@ -216,7 +216,6 @@ impl SamplingInput {
             stop_token_ids,
             ignore_eos: self.ignore_eos,
             logprobs: self.top_logprobs.map(|k| k as usize),
-            ..SamplingParams::default()
         })
     }
 
