@@ -55,11 +55,8 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
     let weights = args.weights.as_deref().map(RawWeights::parse).transpose();
     let input = GenerationInput {
         model: args.policy,
-        prompt: PromptInput::Text(args.prompt),
+        prompts: vec![PromptInput::Text(args.prompt)],
         body_weights: weights.map_err(GenerateError::Weights)?,
-        header_weights: None,
-        profile: None,
-        user: None,
         access: Access::open(),
         sampling: SamplingInput {
             max_tokens: args.max_tokens,
@@ -67,6 +64,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
             temperature: args.temperature,
             ..SamplingInput::default()
         },
+        ..GenerationInput::default()
     };
     let settings = SettingsLayer {
         model: args.model,
@@ -81,9 +79,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
 }
 
 async fn stream(app: &App, input: GenerationInput) -> Result<(), GenerateError> {
-    let mut answer = app.generate(input).await?;
-    while let Some(event) = answer.next().await {
-        if let AnswerEvent::Delta { text, .. } = event? {
+    let mut answers = app.generate(input).await?;
+    while let Some(event) = answers.next().await {
+        if let (_, AnswerEvent::Delta { text, .. }) = event? {
             print(&text)?;
         }
     }

@@ -252,8 +252,18 @@ impl From<RequestError> for ApiError {
                 Self::invalid("context_length_exceeded", message).with_param("messages")
             }
             RequestError::Prompt {
-                by_caller: true, ..
-            } => Self::invalid("invalid_value", message).with_param("messages"),
+                by_caller: true,
+                field,
+                ..
+            } => Self::invalid("invalid_value", message).with_param(field),
+            RequestError::Point { index, source } => {
+                let mut error = Self::from(*source);
+                error.detail.message = format!("`points[{index}]`: {}", error.detail.message);
+                error.with_param(format!("points[{index}]"))
+            }
+            RequestError::Constraint(_) => {
+                Self::invalid("invalid_value", message).with_param("response_format")
+            }
             RequestError::QueueFull { .. } | RequestError::QueuedTokensFull { .. } => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 let error = Self::new(status, "rate_limit_error", "queue_full", message);

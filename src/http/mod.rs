@@ -4,6 +4,7 @@
 //! went wrong becomes a status and a code in `error` alone. `openapi/openapi.json` is generated
 //! from the handlers.
 
+mod asking;
 mod auth;
 mod body;
 mod comparisons;
@@ -11,6 +12,8 @@ mod envelope;
 mod error;
 mod fields;
 mod generate;
+mod generate_shapes;
+mod grammar;
 mod health;
 mod messages;
 mod objectives;
@@ -22,7 +25,9 @@ mod reply;
 mod sampling;
 mod sse;
 mod strict_json;
+mod sweep;
 mod tell;
+mod tokens;
 mod weights;
 
 use std::sync::Arc;
@@ -69,7 +74,11 @@ pub fn router(app: Arc<App>) -> Router {
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(generate::create_generation))
+        .routes(routes!(sweep::create_sweep))
         .routes(routes!(openai::create_chat_completion))
+        .routes(routes!(openai::create_completion))
+        .routes(routes!(tokens::create_tokens))
+        .routes(routes!(tokens::create_text_of_tokens))
         .routes(routes!(openai::list_models))
         .routes(routes!(openai::get_model))
         .routes(routes!(objectives::get_objectives))

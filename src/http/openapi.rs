@@ -17,6 +17,7 @@ use utoipa::OpenApi;
     ),
     tags(
         (name = "generation", description = "Steered answers."),
+        (name = "tokens", description = "Text to tokens and back."),
         (name = "models", description = "What can be asked, and what it can be steered by."),
         (name = "profiles", description = "Weights with a name, and learning them from choices."),
         (name = "operation", description = "For whoever runs the server."),

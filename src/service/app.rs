@@ -10,6 +10,7 @@ use super::keys::KeyRing;
 use super::lifecycle::Lifecycle;
 use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
+use super::structured::Grammars;
 use crate::engine::{EngineConfig, EngineHandle};
 use crate::model::{Decoder, LoraAdapter};
 use crate::store::Store;
@@ -43,6 +44,7 @@ pub struct App {
     /// Profiles and keys; `None` on the command line, which has neither.
     pub(super) store: Option<Store>,
     keys: KeyRing,
+    pub(super) grammars: Grammars,
     policies: Vec<Arc<LivePolicy>>,
     default: usize,
 }
@@ -87,6 +89,7 @@ impl App {
             lifecycle: Arc::new(Lifecycle::default()),
             store: None,
             keys: KeyRing::default(),
+            grammars: Grammars::default(),
             policies,
             default: folder.default,
         })

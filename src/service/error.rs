@@ -9,6 +9,7 @@ use crate::steering::{ManifestError, WeightError};
 use crate::store::StoreError;
 use crate::text::TextError;
 use crate::training::TrainingError;
+use crate::types::ConstraintError;
 
 /// A request that cannot be answered. Everything above `Engine` is the caller's to mend or retry.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +133,8 @@ pub enum RequestError {
     Prompt {
         /// The model's id.
         model: String,
+        /// The field that holds it.
+        field: &'static str,
         /// Whether the messages are at fault, not the checkpoint.
         by_caller: bool,
         /// Why not.
@@ -144,6 +147,18 @@ pub enum RequestError {
         /// What is missing, and what would be right.
         problem: String,
     },
+    /// One point of a sweep is at fault.
+    #[error("point {index} of the sweep")]
+    Point {
+        /// Which one, counted from 0.
+        index: usize,
+        /// What is wrong with it.
+        #[source]
+        source: Box<RequestError>,
+    },
+    /// The output constraint became too much work on the way.
+    #[error("the answer's grammar could not be followed to its end")]
+    Constraint(#[source] ConstraintError),
     /// Too many requests are waiting.
     #[error("the queue is full: all {capacity} places are taken; try again shortly")]
     QueueFull {
@@ -186,6 +201,7 @@ impl From<EngineError> for RequestError {
                 completion: format!(" and {max_tokens} of completion"),
             },
             EngineError::Stopped | EngineError::Restarted => Self::EngineStopped,
+            EngineError::Constraint(source) => Self::Constraint(source),
             other => Self::Engine(other),
         }
     }

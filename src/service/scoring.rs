@@ -39,7 +39,7 @@ impl LivePolicy {
     fn load_rewards(&self) -> Result<Arc<RewardSuite>, RequestError> {
         let lacking = |what: String| {
             let problem = format!(
-                "`score` needs the rewards that the policy `{}` was trained on, and {what}",
+                "scoring needs the rewards that the policy `{}` was trained on, and {what}",
                 self.id
             );
             RequestError::Rewards { problem }
@@ -117,17 +117,42 @@ pub(super) async fn score(
     scored.map_err(|error| match error {
         RewardError::UnknownQuestion { .. } | RewardError::Row { .. } => RequestError::Rewards {
             problem: format!(
-                "`score` cannot judge answers to this prompt: {}",
+                "the rewards cannot judge answers to this prompt: {}",
                 chain(&error)
             ),
         },
         other => {
             tracing::warn!("a reward failed: {}", chain(&other));
-            let problem = "`score` failed: a reward of this policy gave no usable number; \
+            let problem = "scoring failed: a reward of this policy gave no usable number; \
                            the server's log has the cause";
             RequestError::Rewards {
                 problem: problem.to_owned(),
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_elsewhere_now_is_looked_for_beside_the_model() {
+        let root = tempfile::tempdir().expect("temp");
+        std::fs::write(root.path().join("facts.json"), "{}").expect("write");
+        let mut config = json!({
+            "rule": {"name": "brevity", "facts": {"table": "/gone/facts.json"}, "pattern": "a.b"},
+            "path": "/gone/other",
+        });
+        find_files(&mut config, root.path());
+        let found = root.path().join("facts.json");
+        assert_eq!(
+            config["rule"]["facts"]["table"],
+            found.to_string_lossy().as_ref()
+        );
+        assert_eq!(config["rule"]["pattern"], "a.b");
+        assert_eq!(config["path"], "/gone/other");
+    }
 }

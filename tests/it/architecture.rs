@@ -44,7 +44,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// Outside crates that only some modules may speak.
-const KEPT_TO: [(&str, &[&str]); 7] = [
+const KEPT_TO: [(&str, &[&str]); 9] = [
     ("sqlx", &["store"]),
     ("axum", &["http", "cli"]),
     ("utoipa", &["http"]),
@@ -54,6 +54,8 @@ const KEPT_TO: [(&str, &[&str]); 7] = [
     ),
     ("tokenizers", &["text", "rewards"]),
     ("minijinja", &["text"]),
+    ("llguidance", &["text"]),
+    ("toktrie", &["text"]),
     ("clap", &["cli", "config", "main"]),
 ];
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::error::{ApiError, ErrorBody};
 use super::super::objectives::ObjectiveBody;
-use super::super::weights::Steering;
+use super::super::weights::{Steering, steering_headers};
 use crate::service::{Access, App, LivePolicy, WeightsOffers, WeightsSource};
 
 /// Every model of this server.
@@ -103,7 +104,9 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
     params(("id" = String, Path, description = "A model's id, `default`, or either followed by \
             `@NAME=NUMBER,...` or `@PROFILE`.")),
     responses(
-        (status = 200, description = "The model.", body = ModelCard),
+        (status = 200, description = "The model.", body = ModelCard, headers(
+            ("x-policy-version" = String, description = "The version of the policy."),
+         )),
         (status = 400, description = "The weights of the suffix cannot be used.", body = ErrorBody),
         (status = 404, description = "No such model.", body = ErrorBody),
     )
@@ -111,19 +114,19 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
 pub(in crate::http) async fn get_model(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &id).await.map(Json)
+) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    find(&app, &id).await
 }
 
 /// The same route for ids whose `/` is not escaped.
 pub(in crate::http) async fn get_model_with_slashes(
     State(app): State<Arc<App>>,
     Path((first, rest)): Path<(String, String)>,
-) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &format!("{first}/{rest}")).await.map(Json)
+) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    find(&app, &format!("{first}/{rest}")).await
 }
 
-async fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
+async fn find(app: &App, id: &str) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
     // what the card tells is the same for every key
     let steered = app
         .steer(Some(id), &WeightsOffers::default(), &Access::open())
@@ -132,9 +135,11 @@ async fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
     let suffix = steered
         .steering
         .filter(|used| used.source == WeightsSource::Model);
-    Ok(ModelCard {
+    let headers = steering_headers(&card.policy_version, suffix.as_ref());
+    let card = ModelCard {
         id: id.to_owned(),
         steering: suffix.as_ref().map(Steering::from),
         ..card
-    })
+    };
+    Ok((headers, Json(card)))
 }

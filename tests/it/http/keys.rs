@@ -132,7 +132,7 @@ async fn without_a_key_only_the_open_routes_answer() {
                 "{method} {path}"
             );
         }
-        assert!(checked >= 4 * 14, "{checked}");
+        assert!(checked >= 4 * 18, "{checked}");
         for path in ["/", "/openapi.json"] {
             assert_eq!(guarded.server.get(path).await.status, StatusCode::OK);
         }
@@ -386,6 +386,81 @@ async fn tokens_of_prompts_and_answers_count() {
         let wait = refused.header("retry-after-ms").parse::<f64>().unwrap() / 1e3;
         let owed = (spent as f64 - 40.0 + 1.0) / 40.0 * 60.0;
         assert!(wait <= owed && wait > owed - 5.0, "{wait} of {owed}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bounds_and_limits_hold_on_every_generating_route() {
+    on_each(async |guarded: &Guarded| {
+        let bounded = NewKey {
+            scopes: vec![Scope::Generate],
+            // a sweep has its own weights: this one is not asked for there
+            default_profile: Some("lost".to_owned()),
+            weight_ranges: vec![WeightRange {
+                objective: "harmlessness".to_owned(),
+                least: 0.3,
+                most: 1.0,
+            }],
+            tokens_per_minute: Some(10),
+            ..NewKey::default()
+        };
+        let chat = json!([{"role": "user", "content": "Hello"}]);
+        let short = json!({"max_tokens": 8, "ignore_eos": true});
+        for (path, body, field, within, beyond) in [
+            (
+                "/v1/completions",
+                json!({"prompt": ["Hello", "there"], "n": 2}),
+                "objective_weights",
+                json!([1, 1]),
+                json!([1, 0]),
+            ),
+            (
+                "/v1/chat/completions",
+                json!({"messages": chat}),
+                "objective_weights",
+                json!([1, 1]),
+                json!([1, 0]),
+            ),
+            (
+                "/v1/sweep",
+                json!({"prompt": "Hello"}),
+                "points",
+                json!([[1, 1], [0, 1]]),
+                json!([[1, 1], [1, 0]]),
+            ),
+        ] {
+            let (secret, _) = guarded.key(bounded.clone()).await;
+            let ask = async |weights: &Value| {
+                let mut request = body.clone();
+                for (key, value) in short.as_object().unwrap() {
+                    request[key] = value.clone();
+                }
+                request[field] = weights.clone();
+                guarded.ask("POST", path, Some(&secret), &request).await
+            };
+            let refused = ask(&beyond).await;
+            check_error(
+                &refused,
+                403,
+                "permission_error",
+                "objective_weight_forbidden",
+            );
+            assert_eq!(refused.header("x-ratelimit-remaining-tokens"), "10");
+            let reply = ask(&within).await;
+            assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text);
+            let spent = reply.json()["usage"]["total_tokens"].as_u64().unwrap();
+            assert!(spent > 16, "{path}: {spent}");
+            let refused = ask(&within).await;
+            check_error(&refused, 429, "rate_limit_error", "rate_limit_exceeded");
+            // owed: what was spent beyond 10, and one to begin with, at 10 a minute
+            let wait = refused.header("retry-after-ms").parse::<f64>().unwrap() / 1e3;
+            let owed = (spent as f64 - 10.0 + 1.0) / 10.0 * 60.0;
+            assert!(
+                wait <= owed && wait > owed - 5.0,
+                "{path}: {wait} of {owed}"
+            );
+        }
     })
     .await;
 }

@@ -1,9 +1,11 @@
 //! The real router, in process, over a tiny model with a steerable policy.
 
 mod chat;
+mod choices;
 mod client;
 mod command;
 mod comparisons;
+mod completions;
 mod demo;
 mod folder;
 mod generate;
@@ -11,5 +13,8 @@ mod keys;
 mod lifecycle;
 mod profiles;
 mod refused;
+mod structured;
 mod surface;
+mod sweep;
+mod tokens;
 mod weights;

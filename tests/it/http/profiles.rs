@@ -355,6 +355,12 @@ async fn profiles_come_in_by_every_way_and_the_strongest_is_used() {
             "profile": "calm"});
         let reply = server.post("/v1/chat/completions", &chat).await.json();
         assert_eq!(reply["steering"]["source"], "profile");
+        let text = json!({"prompt": "x", "max_tokens": 1, "user": "calm"});
+        let reply = server.post("/v1/completions", &text).await.json();
+        assert_eq!(reply["steering"]["source"], "user");
+        let text = json!({"prompt": "x", "profile": "calm"});
+        let reply = server.post("/v1/tokenize", &text).await.json();
+        assert_eq!(reply["steering"]["weights"], card["steering"]["weights"]);
     })
     .await;
 }
