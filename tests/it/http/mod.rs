@@ -11,6 +11,7 @@ mod folder;
 mod generate;
 mod keys;
 mod lifecycle;
+mod limits;
 mod profiles;
 mod refused;
 mod structured;
