@@ -31,6 +31,8 @@ pub(super) struct GenerateRequest {
     /// A conversation to answer.
     #[schema(value_type = Option<Vec<MessageSchema>>)]
     messages: Option<Vec<Value>>,
+    /// Begin the answer with `prompt`.
+    echo: Option<bool>,
     #[serde(flatten)]
     logprobs: LogprobsFields,
     #[serde(flatten)]
