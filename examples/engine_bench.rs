@@ -1,8 +1,8 @@
 //! Does it cost anything that every request brings its own weights? Throughput of 64 prompts that
-#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 //! begin with 64 distinct control spans, against 64 that begin with the same one.
 //!
 //! Usage: `cargo run --release --example engine_bench [MODEL_DIR] [ROUNDS]`
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
