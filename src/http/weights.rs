@@ -107,15 +107,15 @@ pub(super) fn header_weights(headers: &HeaderMap) -> Result<Option<RawWeights>, 
         .map_err(|problem| refuse(&problem))
 }
 
-/// Names and numbers, in the objectives' order, written with no more digits than they have.
+/// Numbers by name, in an order that says something, written with no more digits than they have.
 #[derive(Debug, Clone)]
-pub(super) struct NamedWeights(Vec<(String, f32)>);
+pub(super) struct NamedNumbers(pub(super) Vec<(String, f32)>);
 
-impl Serialize for NamedWeights {
+impl Serialize for NamedNumbers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, weight) in &self.0 {
-            map.serialize_entry(name, weight)?;
+        for (name, number) in &self.0 {
+            map.serialize_entry(name, number)?;
         }
         map.end()
     }
@@ -136,10 +136,10 @@ impl Serialize for WideWeights {
 pub(super) struct Steering {
     /// The weights that were asked for, normalised to sum 1.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
-    weights: NamedWeights,
+    weights: NamedNumbers,
     /// The weights that the policy was told: rounded to the precision it was trained with.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
-    encoded: NamedWeights,
+    encoded: NamedNumbers,
     /// Who asked: `body`, `header`, `profile`, `model` (the suffix), `user` (a profile), `key`
     /// (its default profile), or `default` (the checkpoint).
     source: &'static str,
@@ -150,8 +150,8 @@ pub(super) struct Steering {
 impl From<&SteeringUsed> for Steering {
     fn from(used: &SteeringUsed) -> Self {
         Self {
-            weights: NamedWeights(used.weights.clone()),
-            encoded: NamedWeights(used.encoded.clone()),
+            weights: NamedNumbers(used.weights.clone()),
+            encoded: NamedNumbers(used.encoded.clone()),
             source: used.source.as_str(),
             policy_version: used.policy_version.clone(),
         }

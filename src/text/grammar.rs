@@ -95,9 +95,7 @@ impl GrammarCompiler {
             GrammarSource::Regex(pattern) => {
                 check_length(pattern.len())?;
                 let pattern = without_anchors(pattern);
-                if pattern.is_empty() {
-                    return Err(GrammarError::Refused("it matches nothing".to_owned()));
-                }
+                check_pattern(pattern)?;
                 TopLevelGrammar::from_regex(pattern)
             }
         };
@@ -139,6 +137,18 @@ fn schema_grammar(mut schema: Value) -> Result<TopLevelGrammar, GrammarError> {
     Ok(TopLevelGrammar::from_json_schema(schema))
 }
 
+/// Refuses what the compiler would read as something else.
+fn check_pattern(pattern: &str) -> Result<(), GrammarError> {
+    let problem = if pattern.is_empty() {
+        "it matches nothing"
+    } else if !escapes_nothing(pattern) {
+        "its last backslash escapes nothing"
+    } else {
+        return Ok(());
+    };
+    Err(GrammarError::Refused(problem.to_owned()))
+}
+
 /// The whole text is matched anyway, and the compiler knows no anchors.
 fn without_anchors(pattern: &str) -> &str {
     let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
@@ -148,6 +158,7 @@ fn without_anchors(pattern: &str) -> &str {
     }
 }
 
+/// Whether what follows the text is not escaped by it.
 fn escapes_nothing(text: &str) -> bool {
     let backslashes = text.chars().rev().take_while(|c| *c == '\\').count();
     backslashes % 2 == 0

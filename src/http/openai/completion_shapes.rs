@@ -1,12 +1,11 @@
 //! The shapes of text completions: request, and reply, whole or in chunks.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::super::asking::SharedFields;
 use super::super::reply::{UsageBody, finite};
-use super::super::weights::Steering;
+use super::super::weights::{NamedNumbers, Steering};
 use crate::service::{AnswerToken, Speller};
 use crate::types::{FinishReason, TokenId};
 
@@ -116,7 +115,7 @@ pub(in crate::http) struct CompletionLogprobs {
     /// At each place, the likeliest tokens by their text. Of several with one text (parts of
     /// characters have none of their own) the likeliest is told.
     #[schema(value_type = Vec<std::collections::BTreeMap<String, f32>>)]
-    top_logprobs: Vec<Map<String, Value>>,
+    top_logprobs: Vec<NamedNumbers>,
     /// Characters of the answer before each token, or before the character that it is part of.
     text_offset: Vec<usize>,
 }
@@ -125,12 +124,14 @@ impl CompletionLogprobs {
     pub(super) fn of(speller: &Speller, tokens: &[AnswerToken]) -> Self {
         let text = |id: TokenId| speller.text(id);
         let top = |token: &AnswerToken| {
-            let mut likeliest = Map::new();
+            let mut likeliest: Vec<(String, f32)> = Vec::with_capacity(token.top.len());
             for (id, logprob) in &token.top {
-                let entry = likeliest.entry(text(*id));
-                entry.or_insert_with(|| Value::from(finite(*logprob)));
+                let text = text(*id);
+                if likeliest.iter().all(|(seen, _)| *seen != text) {
+                    likeliest.push((text, finite(*logprob)));
+                }
             }
-            likeliest
+            NamedNumbers(likeliest)
         };
         Self {
             tokens: tokens.iter().map(|token| text(token.id)).collect(),

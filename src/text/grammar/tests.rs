@@ -148,7 +148,6 @@ fn hostile_and_broken_grammars_are_refused_quickly() {
         GrammarSource::Regex(String::new()),
         GrammarSource::Regex("(".to_owned()),
         GrammarSource::Regex("a\\".to_owned()),
-        GrammarSource::Regex("(a{1,30000}){1,30000}b{9999999}".to_owned()),
     ] {
         let started = Instant::now();
         let found = compiler.compile(&source);
@@ -170,7 +169,13 @@ fn hostile_and_broken_grammars_are_refused_quickly() {
 fn greedy_patterns_stay_quick_while_they_run() {
     let tokenizer = tokenizer("llama");
     let compiler = compiler(&tokenizer);
-    for pattern in ["(a+)+b", "(a|aa)*c", "(a{1,100}){1,100}"] {
+    for pattern in [
+        "(a+)+b",
+        "(a|aa)*c",
+        "(a{1,100}){1,100}",
+        // counted, not unrolled: so it is taken, and must stay quick
+        "(a{1,30000}){1,30000}b{9999999}",
+    ] {
         let started = Instant::now();
         let source = GrammarSource::Regex(pattern.to_owned());
         let mut state = compiler.compile(&source).expect("sound");

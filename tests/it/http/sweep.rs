@@ -94,119 +94,70 @@ async fn the_demos_rewards_score_its_answers_and_mark_the_front() {
     assert!(refused.text.contains("Why?"), "{}", refused.text);
 }
 
+async fn check_refused(extra: Value, code: &str, param: &str, words: &str) {
+    let mut body = json!({"prompt": "x", "max_tokens": 2});
+    let own = body.as_object_mut().unwrap();
+    own.extend(extra.as_object().unwrap().clone());
+    let reply = Server::shared().post(ROUTE, &body).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::BAD_REQUEST,
+        "{body}: {}",
+        reply.text
+    );
+    let error = reply.json()["error"].clone();
+    let told = (&error["code"], &error["param"]);
+    assert_eq!(told, (&json!(code), &json!(param)), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(words), "{error}");
+}
+
+#[tokio::test]
+async fn points_that_are_none_too_many_or_wrong_are_refused() {
+    let both = json!({"grid": 3, "points": [[1, 0]]});
+    let many = json!({"points": vec![[1, 0]; 65]});
+    for (extra, param, words) in [
+        (json!({}), "points", "neither"),
+        (both, "points", "both"),
+        (json!({"grid": 1}), "grid", "at least 2"),
+        (json!({"grid": 65}), "grid", "65 weight vectors"),
+        (json!({"grid": u64::MAX}), "grid", "1 to 64"),
+        (json!({"points": []}), "points", "0 weight vectors"),
+        (many, "points", "65"),
+    ] {
+        check_refused(extra, "invalid_value", param, words).await;
+    }
+    let unknown = json!({"points": [[1, 0], {"wit": 1}]});
+    check_refused(unknown, "unknown_objective", "points[1]", "`wit`").await;
+    let negative = json!({"points": [[1, -1]]});
+    check_refused(negative, "objective_weight_out_of_range", "points[0]", "-1").await;
+}
+
 #[tokio::test]
 async fn what_a_sweep_cannot_do_is_refused() {
-    let check = async |extra: Value, code: &str, param: &str, words: &str| {
-        let mut body = json!({"prompt": "x", "max_tokens": 2});
-        body.as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().unwrap().clone());
-        let reply = Server::shared().post(ROUTE, &body).await;
-        assert_eq!(
-            reply.status,
-            StatusCode::BAD_REQUEST,
-            "{body}: {}",
-            reply.text
-        );
-        let error = reply.json()["error"].clone();
-        assert_eq!(
-            (&error["code"], &error["param"]),
-            (&json!(code), &json!(param)),
-            "{error}"
-        );
-        assert!(
-            error["message"].as_str().unwrap().contains(words),
-            "{error}"
-        );
-    };
-    check(json!({}), "invalid_value", "points", "neither").await;
-    check(
-        json!({"grid": 3, "points": [[1, 0]]}),
-        "invalid_value",
-        "points",
-        "both",
-    )
-    .await;
-    check(
-        json!({"grid": 3, "profile": "calm"}),
-        "unsupported_parameter",
-        "profile",
-        "points",
-    )
-    .await;
-    check(json!({"grid": 1}), "invalid_value", "grid", "at least 2").await;
-    check(
-        json!({"grid": 65}),
-        "invalid_value",
-        "grid",
-        "65 weight vectors",
-    )
-    .await;
-    check(
-        json!({"grid": u64::MAX}),
-        "invalid_value",
-        "grid",
-        "1 to 64",
-    )
-    .await;
-    check(
-        json!({"points": []}),
-        "invalid_value",
-        "points",
-        "0 weight vectors",
-    )
-    .await;
-    check(
-        json!({"points": vec![[1, 0]; 65]}),
-        "invalid_value",
-        "points",
-        "65",
-    )
-    .await;
-    let bad = json!({"points": [[1, 0], {"wit": 1}]});
-    check(bad, "unknown_objective", "points[1]", "`wit`").await;
-    let negative = json!({"points": [[1, -1]]});
-    check(negative, "objective_weight_out_of_range", "points[0]", "-1").await;
-    let grid = |field: &str, value: Value| json!({"grid": 3, field: value});
-    let unsupported = "unsupported_parameter";
-    check(
-        grid("objective_weights", json!([1, 0])),
-        unsupported,
-        "objective_weights",
-        "points",
-    )
-    .await;
-    check(grid("n", json!(2)), unsupported, "n", "one answer").await;
-    check(grid("stream", json!(true)), unsupported, "stream", "").await;
-    check(grid("echo", json!(true)), unsupported, "echo", "").await;
-    check(
-        grid("model", json!("plain")),
-        "invalid_value",
-        "model",
-        "no objectives",
-    )
-    .await;
-    check(
-        grid("model", json!("kind@helpfulness=1")),
-        "invalid_value",
-        "model",
-        "weights",
-    )
-    .await;
-    check(
-        grid("score", json!(true)),
-        "rewards_unavailable",
-        "score",
-        "states none",
-    )
-    .await;
-    check(
-        grid("prompt", json!("")),
-        "invalid_value",
-        "prompt",
-        "empty",
-    )
-    .await;
+    for (field, value, code, words) in [
+        (
+            "objective_weights",
+            json!([1, 0]),
+            "unsupported_parameter",
+            "points",
+        ),
+        ("profile", json!("calm"), "unsupported_parameter", "points"),
+        ("n", json!(2), "unsupported_parameter", "one answer"),
+        ("stream", json!(true), "unsupported_parameter", ""),
+        ("echo", json!(true), "unsupported_parameter", ""),
+        ("model", json!("plain"), "invalid_value", "no objectives"),
+        (
+            "model",
+            json!("kind@helpfulness=1"),
+            "invalid_value",
+            "weights",
+        ),
+        ("score", json!(true), "rewards_unavailable", "states none"),
+        ("prompt", json!(""), "invalid_value", "empty"),
+    ] {
+        check_refused(json!({"grid": 3, field: value}), code, field, words).await;
+    }
     let mut with_header = post(ROUTE, r#"{"prompt": "x", "grid": 2}"#);
     let headers = with_header.headers_mut();
     headers.insert("x-objective-weights", "helpfulness=1".parse().unwrap());
