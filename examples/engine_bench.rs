@@ -2,6 +2,7 @@
 //! begin with 64 distinct control spans, against 64 that begin with the same one.
 //!
 //! Usage: `cargo run --release --example engine_bench [MODEL_DIR] [ROUNDS]`
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
