@@ -14,7 +14,7 @@ const NEXT: &str = "/v1/profiles/ada/comparisons/next";
 
 async fn on_each(test: impl AsyncFn(&Server)) {
     for backend in backends().await {
-        println!("on {}", backend.name);
+        backend.announce();
         let store = Store::open(&backend.settings).await.unwrap();
         let server = server(store.clone());
         let body = json!({"objective_weights": {"helpfulness": 1, "harmlessness": 1}});

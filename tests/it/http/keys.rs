@@ -48,6 +48,14 @@ impl Guarded {
             .await
     }
 
+    async fn put(&self, id: &str, weights: Value) {
+        let admin = self.with(&[Scope::Admin]).await;
+        let body = json!({"objective_weights": weights});
+        let path = format!("/v1/profiles/{id}");
+        let reply = self.ask("PUT", &path, Some(&admin), &body).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text);
+    }
+
     pub(super) async fn generate(&self, secret: &str, body: Value) -> Reply {
         let mut request = json!({"prompt": "Hello there", "max_tokens": 1});
         for (key, value) in body.as_object().unwrap() {
@@ -60,7 +68,7 @@ impl Guarded {
 
 pub(super) async fn on_each(test: impl AsyncFn(&Guarded)) {
     for backend in backends().await {
-        println!("on {}", backend.name);
+        backend.announce();
         let store = Store::open(&backend.settings).await.unwrap();
         let server = Server::with_store(store.clone());
         test(&Guarded {
@@ -234,15 +242,9 @@ async fn a_key_does_what_its_scopes_say() {
 #[tokio::test]
 async fn a_keys_default_profile_fills_in_and_its_bounds_hold_everywhere() {
     on_each(async |guarded: &Guarded| {
-        let admin = guarded.with(&[Scope::Admin]).await;
-        let put = async |id: &str, weights: Value| {
-            let body = json!({"objective_weights": weights});
-            let path = format!("/v1/profiles/{id}");
-            let reply = guarded.ask("PUT", &path, Some(&admin), &body).await;
-            assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text);
-        };
-        put("calm", json!({"helpfulness": 1, "harmlessness": 1})).await;
-        put("wild", json!({"helpfulness": 1})).await;
+        let calm = json!({"helpfulness": 1, "harmlessness": 1});
+        guarded.put("calm", calm).await;
+        guarded.put("wild", json!({"helpfulness": 1})).await;
         let bounded = NewKey {
             scopes: vec![Scope::Generate],
             default_profile: Some("calm".to_owned()),
@@ -297,7 +299,14 @@ async fn a_keys_default_profile_fills_in_and_its_bounds_hold_everywhere() {
             "permission_error",
             "objective_weight_forbidden",
         );
-        // a default that is gone is said, not replaced
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_keys_default_profile_that_is_gone_is_said_and_not_replaced() {
+    on_each(async |guarded: &Guarded| {
+        guarded.put("calm", json!({"helpfulness": 1})).await;
         let lost = NewKey {
             scopes: vec![Scope::Generate],
             default_profile: Some("lost".to_owned()),

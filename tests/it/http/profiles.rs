@@ -11,7 +11,7 @@ use crate::store::backends;
 /// Runs a test against a server on a fresh store of each kind.
 async fn on_each(test: impl AsyncFn(&Server)) {
     for backend in backends().await {
-        println!("on {}", backend.name);
+        backend.announce();
         let store = Store::open(&backend.settings).await.unwrap();
         test(&Server::with_store(store.clone())).await;
         store.close().await;
@@ -298,7 +298,15 @@ async fn profiles_come_in_by_every_way_and_the_strongest_is_used() {
             calm,
         )
         .await;
+    })
+    .await;
+}
 
+#[tokio::test]
+async fn profiles_that_disagree_are_missing_or_do_not_fit_are_refused() {
+    on_each(async |server: &Server| {
+        make(server, "calm", json!({"helpfulness": 1, "harmlessness": 3})).await;
+        make(server, "bold", json!({"helpfulness": 4, "harmlessness": 1})).await;
         let refused = async |body: Value, header: Option<&str>, expected: Value| {
             assert_eq!(
                 used(server, body.clone(), header).await,
@@ -341,11 +349,18 @@ async fn profiles_come_in_by_every_way_and_the_strongest_is_used() {
             json!([400, "objective_weight_out_of_range", "profile"]),
         )
         .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_route_takes_profiles() {
+    on_each(async |server: &Server| {
+        make(server, "calm", json!({"helpfulness": 1, "harmlessness": 3})).await;
         // a model without objectives takes a `user` who happens to be a profile
         let answer = server.generate(json!({"prompt": "x", "model": "plain", "user": "calm",
             "max_tokens": 1}));
         assert!(answer.await["steering"].is_null());
-
         let card = server.get("/v1/models/kind@calm").await.json();
         assert_eq!(
             card["steering"]["weights"],

@@ -54,6 +54,12 @@ async fn postgres(server: &str) -> Backend {
 }
 
 impl Backend {
+    /// Says on which database a test that fails was.
+    #[expect(clippy::print_stdout, reason = "only a failing test's output is shown")]
+    pub(crate) fn announce(&self) {
+        println!("on {}", self.name);
+    }
+
     /// Removes what lies on a server.
     pub(crate) async fn end(self) {
         if let Some((server, name)) = &self.made {

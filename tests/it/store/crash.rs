@@ -16,6 +16,7 @@ const DATABASE_URL: &str = "STEERSMAN_CRASH_DATABASE_URL";
 /// The child of the test below: writes and tells each write when it is acknowledged, for ever.
 /// Run by itself it does nothing.
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the test below reads it")]
 async fn a_writer_that_tells_what_was_acknowledged() {
     let Ok(data_dir) = std::env::var(DATA_DIR) else {
         return;
