@@ -7,6 +7,7 @@ pub mod types;
 
 pub mod kernel;
 pub mod steering;
+pub mod store;
 pub mod text;
 
 pub mod model;

@@ -8,7 +8,7 @@ use clap::Args;
 use super::print;
 use crate::config::SettingsLayer;
 use crate::service::{
-    AnswerEvent, App, GenerationInput, LoadError, PromptInput, RawWeights, RequestError,
+    Access, AnswerEvent, App, GenerationInput, LoadError, PromptInput, RawWeights, RequestError,
     SamplingInput,
 };
 
@@ -55,15 +55,16 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
     let weights = args.weights.as_deref().map(RawWeights::parse).transpose();
     let input = GenerationInput {
         model: args.policy,
-        prompt: PromptInput::Text(args.prompt),
+        prompts: vec![PromptInput::Text(args.prompt)],
         body_weights: weights.map_err(GenerateError::Weights)?,
-        header_weights: None,
+        access: Access::open(),
         sampling: SamplingInput {
             max_tokens: args.max_tokens,
             seed: args.seed,
             temperature: args.temperature,
             ..SamplingInput::default()
         },
+        ..GenerationInput::default()
     };
     let settings = SettingsLayer {
         model: args.model,
@@ -78,9 +79,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
 }
 
 async fn stream(app: &App, input: GenerationInput) -> Result<(), GenerateError> {
-    let mut answer = app.generate(input).await?;
-    while let Some(event) = answer.next().await {
-        if let AnswerEvent::Delta { text, .. } = event? {
+    let mut answers = app.generate(input).await?;
+    while let Some(event) = answers.next().await {
+        if let (_, AnswerEvent::Delta { text, .. }) = event? {
             print(&text)?;
         }
     }

@@ -14,7 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::logging::{self, LogFilterError};
 use crate::config::{ConfigError, Settings, SettingsLayer};
 use crate::http;
-use crate::service::{App, LoadError, Phase};
+use crate::service::{App, LoadError, OpenToAll, Phase, may_listen};
+use crate::store::{Store, StoreError};
 
 /// How long cut streams get to tell their clients so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -37,11 +38,10 @@ pub(super) enum ServeError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Log(#[from] LogFilterError),
-    #[error(
-        "{0} is not a loopback address and no API key is configured, so everybody who reaches it \
-         could use the model; listen on 127.0.0.1 (put a proxy that authenticates before it)"
-    )]
-    OpenToAll(SocketAddr),
+    #[error(transparent)]
+    OpenToAll(#[from] OpenToAll),
+    #[error("the server's state cannot be opened")]
+    Store(#[from] StoreError),
     #[error("cannot listen on {addr}")]
     Listen {
         addr: SocketAddr,
@@ -61,9 +61,6 @@ pub(super) fn run(args: ServeArgs) -> Result<(), ServeError> {
     };
     let settings = args.layer.over(file).settle();
     logging::start(settings.log_format, &settings.log)?;
-    if !settings.addr.ip().is_loopback() {
-        return Err(ServeError::OpenToAll(settings.addr));
-    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -71,6 +68,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), ServeError> {
 }
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
+    let store = Store::open(&settings.store).await?;
+    may_listen(settings.addr, store.has_keys().await?)?;
     // before the model is loaded: an address in use should not cost a minute to find out
     let listener = TcpListener::bind(settings.addr)
         .await
@@ -84,7 +83,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
     let app = tokio::select! {
         loaded = loading => match loaded {
-            Ok(app) => Arc::new(app?),
+            Ok(app) => Arc::new(app?.with_store(store)),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         },
         () = signals.next() => return Ok(()),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::engine::EngineConfig;
 use crate::service::ServiceSettings;
+use crate::store::StoreSettings;
 
 /// Settings of one source; what it does not name is left to a weaker one. clap fills it from
 /// flags and, weaker than these, from the environment; serde fills it from the TOML file.
@@ -23,6 +24,21 @@ pub struct SettingsLayer {
     /// any other address everybody who reaches it could use the model [default: 127.0.0.1:8080]
     #[arg(long, env = "STEERSMAN_ADDR", value_name = "HOST:PORT")]
     pub addr: Option<SocketAddr>,
+
+    /// Folder of the server's state, profiles and keys, in SQLite [default: steersman-data]
+    #[arg(long, env = "STEERSMAN_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// PostgreSQL instead of SQLite: postgres://USER:PASSWORD@HOST/DATABASE. Several servers can
+    /// share one; SQLite needs no other process. The environment variable hides the password from
+    /// other users of the machine [default: none]
+    #[arg(
+        long,
+        env = "STEERSMAN_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
 
     /// Answers generated side by side. More raise throughput and cost memory (each has its own
     /// cache) and speed of the single answer; further requests wait [default: 64]
@@ -79,6 +95,8 @@ pub struct Settings {
     pub addr: SocketAddr,
     /// What the service is told.
     pub service: ServiceSettings,
+    /// Where the state lies.
+    pub store: StoreSettings,
     /// Seconds that running answers get to finish.
     pub drain_seconds: u64,
     /// How log lines are written.
@@ -132,6 +150,8 @@ impl SettingsLayer {
         Self {
             model: self.model.or(weaker.model),
             addr: self.addr.or(weaker.addr),
+            data_dir: self.data_dir.or(weaker.data_dir),
+            database_url: self.database_url.or(weaker.database_url),
             max_sequences: self.max_sequences.or(weaker.max_sequences),
             max_batch_tokens: self.max_batch_tokens.or(weaker.max_batch_tokens),
             queue_capacity: self.queue_capacity.or(weaker.queue_capacity),
@@ -156,10 +176,17 @@ impl SettingsLayer {
                     max_sequences: self.max_sequences.unwrap_or(engine.max_sequences),
                     max_batch_tokens: self.max_batch_tokens.unwrap_or(engine.max_batch_tokens),
                     queue_capacity: self.queue_capacity.unwrap_or(engine.queue_capacity),
+                    ..engine
                 },
                 default_max_tokens: self
                     .default_max_tokens
                     .unwrap_or(service.default_max_tokens),
+            },
+            store: StoreSettings {
+                data_dir: self
+                    .data_dir
+                    .unwrap_or_else(|| StoreSettings::default().data_dir),
+                database_url: self.database_url,
             },
             drain_seconds: self.drain_seconds.unwrap_or(30),
             log_format: self.log_format.unwrap_or(LogFormat::Text),

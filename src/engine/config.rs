@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::BLOCK_TOKENS;
+
 use super::EngineError;
+use super::memory::free_bytes;
 
 /// Longest queue: room for it is set aside at the start.
 const MAX_QUEUE: usize = 100_000;
@@ -18,6 +21,12 @@ pub struct EngineConfig {
     pub max_batch_tokens: usize,
     /// Requests that may wait for a place beyond those that run; the next one is refused.
     pub queue_capacity: usize,
+    /// Prompt tokens that may wait; a request beyond them is refused, unless nobody waits.
+    pub max_queued_tokens: usize,
+    /// Tokens that the cache of keys and values holds, over all sequences. Fewer cost memory less
+    /// and make sequences wait for each other. `None`: as many as the places can use, at most half
+    /// of the memory that is free.
+    pub kv_tokens: Option<usize>,
 }
 
 impl Default for EngineConfig {
@@ -26,6 +35,8 @@ impl Default for EngineConfig {
             max_sequences: 64,
             max_batch_tokens: 512,
             queue_capacity: 256,
+            max_queued_tokens: 65_536,
+            kv_tokens: None,
         }
     }
 }
@@ -51,6 +62,46 @@ impl EngineConfig {
                 self.queue_capacity
             )));
         }
+        if self.kv_tokens.is_some_and(|tokens| tokens < BLOCK_TOKENS) {
+            return Err(EngineError::Config(format!(
+                "kv_tokens is {}, expected at least {BLOCK_TOKENS}",
+                self.kv_tokens.unwrap_or_default()
+            )));
+        }
         Ok(())
+    }
+
+    /// Blocks of the cache, for a model with this context and so many bytes a token.
+    pub(super) fn blocks(&self, context_length: usize, token_bytes: usize) -> usize {
+        let tokens = self.kv_tokens.unwrap_or_else(|| {
+            let useful = context_length.saturating_mul(self.max_sequences);
+            match free_bytes() {
+                Some(free) => useful.min(free as usize / 2 / token_bytes.max(1)),
+                None => useful,
+            }
+        });
+        // As ids of blocks have 32 bits.
+        tokens.div_ceil(BLOCK_TOKENS).clamp(1, u32::MAX as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_holds_what_the_places_can_use() {
+        let config = EngineConfig {
+            max_sequences: 3,
+            ..EngineConfig::default()
+        };
+        assert_eq!(config.blocks(100, 1), 300usize.div_ceil(BLOCK_TOKENS));
+        let stated = EngineConfig {
+            kv_tokens: Some(50),
+            ..config.clone()
+        };
+        assert_eq!(stated.blocks(100, 1), 4);
+        // A terabyte a token: no machine has two of them to spare.
+        assert_eq!(config.blocks(100, 1 << 50), 1);
     }
 }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use crate::model::{Decoder, ForwardBatch, KvCache, LoraAdapter, ModelError};
+use crate::model::{Decoder, ForwardBatch, KvPool, LoraAdapter, ModelError};
 
 use super::{StepError, StepModel, StepSpan};
 
+/// The identity of the base model; adapters count from 1.
+const BASE: u64 = 0;
+
 impl StepModel for Decoder {
     type Adapter = LoraAdapter;
-    type Cache = KvCache;
+    type Pool = KvPool;
 
     fn vocab_size(&self) -> usize {
         self.config().vocab_size
@@ -20,27 +23,31 @@ impl StepModel for Decoder {
         self.config().max_positions
     }
 
-    fn new_cache(&self) -> KvCache {
-        Decoder::new_cache(self)
+    fn token_bytes(&self) -> usize {
+        Decoder::token_bytes(self)
     }
 
-    fn rewind(&self, cache: &mut KvCache, tokens: usize) {
-        cache.truncate(tokens);
+    fn new_pool(&self, blocks: usize) -> KvPool {
+        Decoder::new_pool(self, blocks)
+    }
+
+    fn identity(&self, adapter: Option<&Arc<LoraAdapter>>) -> Option<u64> {
+        adapter.map_or(Some(BASE), |adapter| adapter.generation())
     }
 
     fn step(
         &self,
         spans: &[StepSpan<'_, LoraAdapter>],
-        caches: &mut [&mut KvCache],
+        pool: &mut KvPool,
     ) -> Result<Vec<f32>, StepError> {
-        step(self, spans, caches).map_err(|error| Arc::new(error) as StepError)
+        step(self, spans, pool).map_err(|error| Arc::new(error) as StepError)
     }
 }
 
 fn step(
     decoder: &Decoder,
     spans: &[StepSpan<'_, LoraAdapter>],
-    caches: &mut [&mut KvCache],
+    pool: &mut KvPool,
 ) -> Result<Vec<f32>, ModelError> {
     let mut batch = ForwardBatch::default();
     let mut drawing = Vec::new();
@@ -50,7 +57,8 @@ fn step(
             drawing.push(batch.len() as u32 - 1);
         }
     }
-    let hidden = decoder.forward_cached(&batch, caches)?;
+    let tables: Vec<_> = spans.iter().map(|span| span.blocks).collect();
+    let hidden = decoder.forward_cached(&batch, &tables, pool)?;
     if drawing.is_empty() {
         return Ok(Vec::new());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::types::TokenId;
+use crate::types::{ConstraintError, TokenId};
 
 use super::{SampleError, StepError};
 
@@ -45,9 +45,26 @@ pub enum EngineError {
         /// Running and waiting places together.
         capacity: usize,
     },
+    /// Too many prompt tokens wait.
+    #[error(
+        "{waiting} prompt tokens are waiting, with this request's {asked} they would be more than \
+         {limit}, try again later"
+    )]
+    QueuedTokensFull {
+        /// Prompt tokens that wait.
+        waiting: usize,
+        /// Prompt tokens of the request.
+        asked: usize,
+        /// Most that may wait.
+        limit: usize,
+    },
     /// The engine thread has ended.
     #[error("the engine has stopped")]
     Stopped,
+    /// The engine had a fault while the request was inside, and starts anew. The request may be
+    /// sent again.
+    #[error("the engine had to be restarted while it worked on this request")]
+    Restarted,
     /// The model refused the sequence's step.
     #[error("the model could not compute the next step of this sequence")]
     Step(#[source] StepError),
@@ -57,4 +74,7 @@ pub enum EngineError {
     /// The sequence's logits cannot be sampled.
     #[error("no token could be chosen for this sequence")]
     Sample(#[source] SampleError),
+    /// The sequence's constraint failed.
+    #[error("the constraint on this sequence's tokens failed")]
+    Constraint(#[source] ConstraintError),
 }

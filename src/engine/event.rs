@@ -1,5 +1,7 @@
 //! What a request hears from the engine, in order, and the stream it hears it through.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Thread;
 
 use tokio::sync::mpsc;
@@ -46,16 +48,27 @@ pub struct TokenStream {
     // Declared before the waker: the channel must be closed when the engine looks.
     events: mpsc::Receiver<TokenEvent>,
     waker: WakeOnDrop,
+    cached_tokens: Arc<AtomicUsize>,
     ended: bool,
 }
 
 impl TokenStream {
-    pub(super) fn new(events: mpsc::Receiver<TokenEvent>, engine: Thread) -> Self {
+    pub(super) fn new(
+        events: mpsc::Receiver<TokenEvent>,
+        engine: Thread,
+        cached_tokens: Arc<AtomicUsize>,
+    ) -> Self {
         Self {
             events,
             waker: WakeOnDrop(engine),
+            cached_tokens,
             ended: false,
         }
+    }
+
+    /// How many of the prompt's tokens came from the cache; settled before the first token.
+    pub fn cached_tokens(&self) -> usize {
+        self.cached_tokens.load(Ordering::Relaxed)
     }
 
     /// The next event; `None` after the last. A reader that pauses pauses its own sequence only.
@@ -70,7 +83,8 @@ impl TokenStream {
         self.observe(event)
     }
 
-    /// Sees to it that every stream ends in `Finished` or `Failed`, even when the engine dies.
+    /// Sees to it that every stream ends in `Finished` or `Failed`, even when the engine has a
+    /// fault and could not tell.
     fn observe(&mut self, event: Option<TokenEvent>) -> Option<TokenEvent> {
         match event {
             Some(event) => {
@@ -82,7 +96,7 @@ impl TokenStream {
             None if self.ended => None,
             None => {
                 self.ended = true;
-                Some(TokenEvent::Failed(EngineError::Stopped))
+                Some(TokenEvent::Failed(EngineError::Restarted))
             }
         }
     }

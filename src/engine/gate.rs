@@ -3,6 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::EngineError;
+
 /// A look at the engine from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineStats {
@@ -10,6 +12,22 @@ pub struct EngineStats {
     pub running: usize,
     /// Requests that wait for a place.
     pub waiting: usize,
+    /// Prompt tokens of those that wait.
+    pub waiting_tokens: usize,
+    /// Blocks of the cache that sequences hold.
+    pub blocks_used: usize,
+    /// Blocks that no sequence holds, but whose content may be used again.
+    pub blocks_cached: usize,
+    /// All blocks of the cache.
+    pub blocks_total: usize,
+    /// Prompt tokens that were looked up in the cache so far.
+    pub prefix_queries_tokens: u64,
+    /// Prompt tokens that were found in the cache so far.
+    pub prefix_hits_tokens: u64,
+    /// Sequences that gave their blocks up for others and were computed again.
+    pub preemptions: u64,
+    /// Times that the engine had to be rebuilt after a fault.
+    pub restarts: u64,
     /// Passes through the model so far, failed ones included.
     pub iterations: u64,
     /// Tokens generated so far, over all requests.
@@ -20,10 +38,19 @@ pub struct EngineStats {
     pub last_token: Option<Instant>,
 }
 
+/// Bounds of what may be inside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Running and waiting requests together.
+    pub(super) requests: usize,
+    /// Prompt tokens that wait, unless they are the first to.
+    pub(super) waiting_tokens: usize,
+}
+
 /// Counts requests in and out, and holds the published figures.
 #[derive(Debug)]
 pub(super) struct Gate {
-    capacity: usize,
+    bounds: Bounds,
     state: Mutex<State>,
     left: Condvar,
 }
@@ -31,46 +58,83 @@ pub(super) struct Gate {
 #[derive(Debug, Default)]
 struct State {
     inside: usize,
+    waiting_tokens: usize,
     stats: EngineStats,
 }
 
 /// A request's place in the engine, from submission to its last event.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<Gate>);
+pub(super) struct Permit {
+    gate: Arc<Gate>,
+    /// Its prompt tokens, as long as they count as waiting.
+    waiting_tokens: usize,
+}
 
 impl Gate {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
-            capacity,
+            bounds,
             state: Mutex::default(),
             left: Condvar::new(),
         }
     }
 
-    pub(super) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// A place, if one is free.
-    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+    /// Places for requests with so many prompt tokens each, if all of them fit.
+    pub(super) fn try_enter(
+        self: &Arc<Self>,
+        prompt_tokens: &[usize],
+    ) -> Result<Vec<Permit>, EngineError> {
         let mut state = self.lock();
-        (state.inside < self.capacity).then(|| {
-            state.inside += 1;
-            Permit(Arc::clone(self))
-        })
+        self.check(&state, prompt_tokens)?;
+        Ok(self.admit(&mut state, prompt_tokens))
     }
 
     /// A place, as soon as one is free. Blocks the thread.
-    pub(super) fn enter(self: &Arc<Self>) -> Permit {
+    pub(super) fn enter(self: &Arc<Self>, prompt_tokens: usize) -> Option<Permit> {
         let mut state = self.lock();
-        while state.inside >= self.capacity {
+        while self.check(&state, &[prompt_tokens]).is_err() {
             state = self
                 .left
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        state.inside += 1;
-        Permit(Arc::clone(self))
+        self.admit(&mut state, &[prompt_tokens]).pop()
+    }
+
+    /// Whether one request more, however short, would be let in now.
+    pub(super) fn has_room(&self) -> Result<(), EngineError> {
+        self.check(&self.lock(), &[1])
+    }
+
+    fn check(&self, state: &State, prompt_tokens: &[usize]) -> Result<(), EngineError> {
+        let Bounds {
+            requests: capacity,
+            waiting_tokens: limit,
+        } = self.bounds;
+        if prompt_tokens.len() > capacity.saturating_sub(state.inside) {
+            return Err(EngineError::QueueFull { capacity });
+        }
+        let waiting = state.waiting_tokens;
+        let asked: usize = prompt_tokens.iter().sum();
+        // The first to wait is always let in: a long prompt must not be refused for ever.
+        if waiting > 0 && waiting.saturating_add(asked) > limit {
+            return Err(EngineError::QueuedTokensFull {
+                waiting,
+                asked,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn admit(self: &Arc<Self>, state: &mut State, prompt_tokens: &[usize]) -> Vec<Permit> {
+        state.inside += prompt_tokens.len();
+        state.waiting_tokens += prompt_tokens.iter().sum::<usize>();
+        let permit = |&waiting_tokens: &usize| Permit {
+            gate: Arc::clone(self),
+            waiting_tokens,
+        };
+        prompt_tokens.iter().map(permit).collect()
     }
 
     /// Lets the engine thread change the published figures.
@@ -85,6 +149,7 @@ impl Gate {
         EngineStats {
             running,
             waiting: state.inside - running,
+            waiting_tokens: state.waiting_tokens,
             ..state.stats.clone()
         }
     }
@@ -95,9 +160,20 @@ impl Gate {
     }
 }
 
+impl Permit {
+    /// Its request runs: its prompt does not wait any longer.
+    pub(super) fn start(&mut self) {
+        self.gate.lock().waiting_tokens -= std::mem::take(&mut self.waiting_tokens);
+        self.gate.left.notify_all();
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.lock().inside -= 1;
-        self.0.left.notify_one();
+        let mut state = self.gate.lock();
+        state.inside -= 1;
+        state.waiting_tokens -= self.waiting_tokens;
+        drop(state);
+        self.gate.left.notify_all();
     }
 }

@@ -1,44 +1,26 @@
 //! The way into the engine: checks a request, takes a place for it, hands it over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use crate::model::LoraAdapter;
-use crate::types::{SamplingParams, TokenId};
+use crate::model::{BLOCK_TOKENS, LoraAdapter};
+use crate::types::TokenId;
 
 use super::event::{EVENT_CAPACITY, WakeOnDrop};
-use super::gate::{Gate, Permit};
-use super::runner::Runner;
-use super::{EngineConfig, EngineError, EngineStats, StepModel, TokenStream};
-
-/// One completion to generate. `A` is the model's kind of adapter.
-#[derive(Debug)]
-pub struct GenerationRequest<A = LoraAdapter> {
-    /// The prompt's tokens, conditioning and special tokens included.
-    pub prompt: Vec<TokenId>,
-    /// The adapter of this request's rows; `None` is the base model.
-    pub adapter: Option<Arc<A>>,
-    /// How tokens are drawn and when the completion ends.
-    pub sampling: SamplingParams,
-}
-
-impl<A> Clone for GenerationRequest<A> {
-    fn clone(&self) -> Self {
-        Self {
-            prompt: self.prompt.clone(),
-            adapter: self.adapter.clone(),
-            sampling: self.sampling.clone(),
-        }
-    }
-}
+use super::faults::Supervisor;
+use super::gate::{Bounds, Gate, Permit};
+use super::{EngineConfig, EngineError, EngineStats, GenerationRequest, StepModel, TokenStream};
 
 /// A request on its way to the engine thread.
 pub(super) struct Submission<A> {
     pub(super) request: GenerationRequest<A>,
     pub(super) events: mpsc::Sender<super::TokenEvent>,
+    /// Told before the first token.
+    pub(super) cached_tokens: Arc<AtomicUsize>,
     pub(super) permit: Permit,
 }
 
@@ -52,8 +34,7 @@ pub(super) struct Submission<A> {
 /// let decoder = Arc::new(Decoder::load(Path::new("tests/fixtures/llama"))?);
 /// let engine = EngineHandle::start(decoder, EngineConfig::default())?;
 /// let sampling = SamplingParams { max_tokens: 8, ..SamplingParams::default() };
-/// let request = GenerationRequest { prompt: vec![1, 2, 3], adapter: None, sampling };
-/// let mut stream = engine.submit(request)?;
+/// let mut stream = engine.submit(GenerationRequest::new(vec![1, 2, 3], sampling))?;
 /// while let Some(event) = stream.blocking_next() {
 ///     match event {
 ///         TokenEvent::Token(token) => println!("{}", token.id),
@@ -69,9 +50,18 @@ pub struct EngineHandle<A = LoraAdapter> {
     submissions: SyncSender<Submission<A>>,
     waker: WakeOnDrop,
     thread: Arc<JoinHandle<()>>,
+    alive: Arc<AtomicBool>,
     gate: Arc<Gate>,
+    limits: Limits,
+}
+
+/// What a request has to fit.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
     vocab_size: usize,
     context_length: usize,
+    blocks: usize,
+    max_batch_tokens: usize,
 }
 
 impl<A> Clone for EngineHandle<A> {
@@ -80,9 +70,9 @@ impl<A> Clone for EngineHandle<A> {
             submissions: self.submissions.clone(),
             waker: self.waker.clone(),
             thread: Arc::clone(&self.thread),
+            alive: Arc::clone(&self.alive),
             gate: Arc::clone(&self.gate),
-            vocab_size: self.vocab_size,
-            context_length: self.context_length,
+            limits: self.limits,
         }
     }
 }
@@ -95,34 +85,65 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
     {
         config.validate()?;
         let capacity = config.max_sequences.saturating_add(config.queue_capacity);
-        let gate = Arc::new(Gate::new(capacity));
+        let bounds = Bounds {
+            requests: capacity,
+            waiting_tokens: config.max_queued_tokens,
+        };
+        let blocks = config.blocks(model.context_length(), model.token_bytes());
+        let limits = Limits {
+            vocab_size: model.vocab_size(),
+            context_length: model.context_length().min(blocks * BLOCK_TOKENS),
+            blocks,
+            max_batch_tokens: config.max_batch_tokens,
+        };
+        let gate = Arc::new(Gate::new(bounds));
+        gate.publish(|stats| stats.blocks_total = blocks);
         // As many slots as permits, so that whoever holds a permit finds room.
         let (submissions, inbox) = sync_channel(capacity);
-        let (vocab_size, context_length) = (model.vocab_size(), model.context_length());
-        let runner = Runner::new(model, config, inbox, Arc::clone(&gate));
+        let alive = Arc::new(AtomicBool::new(true));
+        let supervisor = Supervisor {
+            model,
+            config,
+            blocks,
+            inbox,
+            gate: Arc::clone(&gate),
+            alive: Arc::clone(&alive),
+        };
         let thread = std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || runner.run())
+            .spawn(move || supervisor.supervise())
             .map_err(|source| EngineError::Spawn(Arc::new(source)))?;
         Ok(Self {
             submissions,
             waker: WakeOnDrop(thread.thread().clone()),
             thread: Arc::new(thread),
+            alive,
             gate,
-            vocab_size,
-            context_length,
+            limits,
         })
     }
 
     /// Hands a request over, or says at once why it cannot be served.
     pub fn submit(&self, request: GenerationRequest<A>) -> Result<TokenStream, EngineError> {
-        self.check(&request)?;
-        let capacity = self.gate.capacity();
-        let permit = self
-            .gate
-            .try_enter()
-            .ok_or(EngineError::QueueFull { capacity })?;
-        self.hand_over(request, permit, EVENT_CAPACITY)
+        let mut streams = self.submit_group(vec![request])?;
+        streams.pop().ok_or(EngineError::Stopped)
+    }
+
+    /// Hands several requests over together: all are admitted or none is. Where their prompts are
+    /// equal, their common part is computed once.
+    pub fn submit_group(
+        &self,
+        requests: Vec<GenerationRequest<A>>,
+    ) -> Result<Vec<TokenStream>, EngineError> {
+        for request in &requests {
+            self.check(request)?;
+        }
+        let permits = self.gate.try_enter(&prompt_tokens(&requests))?;
+        requests
+            .into_iter()
+            .zip(permits)
+            .map(|(request, permit)| self.hand_over(request, permit, EVENT_CAPACITY))
+            .collect()
     }
 
     /// As [`EngineHandle::submit`], but waits for a place, and never pauses for its reader. The
@@ -132,14 +153,22 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
         request: GenerationRequest<A>,
     ) -> Result<TokenStream, EngineError> {
         self.check(&request)?;
-        let permit = self.gate.enter();
+        let tokens = prompt_tokens(std::slice::from_ref(&request))[0];
+        let permit = self.gate.enter(tokens).ok_or(EngineError::Stopped)?;
         let whole = request.sampling.max_tokens.saturating_add(1).max(2);
         self.hand_over(request, permit, whole)
     }
 
-    /// Whether the engine thread runs. A thread that has died never comes back: start another.
+    /// Whether one more request would be let in now. Whoever has work to do before it can submit,
+    /// asks first, so that what must be refused is refused early.
+    pub fn has_room(&self) -> Result<(), EngineError> {
+        self.gate.has_room()
+    }
+
+    /// Whether the engine runs. After a fault it is false until the engine is rebuilt; what is
+    /// submitted meanwhile waits for that.
     pub fn is_alive(&self) -> bool {
-        !self.thread.is_finished()
+        self.alive.load(Ordering::Acquire) && !self.thread.is_finished()
     }
 
     /// What the engine does now and has done so far.
@@ -147,36 +176,58 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
         self.gate.stats()
     }
 
-    /// Tokens that prompt and completion may have together.
+    /// Tokens that prompt and completion may have together: the model's context, or the whole cache
+    /// where that is less.
     pub fn context_length(&self) -> usize {
-        self.context_length
+        self.limits.context_length
     }
 
     /// How many tokens the model knows.
     pub fn vocab_size(&self) -> usize {
-        self.vocab_size
+        self.limits.vocab_size
     }
 
     fn check(&self, request: &GenerationRequest<A>) -> Result<(), EngineError> {
-        let (prompt, max_tokens) = (&request.prompt, request.sampling.max_tokens);
+        let neutral = request.guidance.as_ref().map(|guidance| &guidance.prompt);
+        let prompts: Vec<&Vec<TokenId>> = std::iter::once(&request.prompt).chain(neutral).collect();
+        let max_tokens = request.sampling.max_tokens;
+        let mut blocks = 0;
+        for prompt in &prompts {
+            self.check_prompt(prompt, max_tokens)?;
+            blocks += (prompt.len() + max_tokens).div_ceil(BLOCK_TOKENS);
+        }
+        if blocks > self.limits.blocks {
+            return Err(EngineError::ContextOverflow {
+                prompt_tokens: request.prompt.len(),
+                max_tokens,
+                limit: self.limits.blocks * BLOCK_TOKENS / prompts.len(),
+            });
+        }
+        if prompts.len() > self.limits.max_batch_tokens {
+            let problem = "max_batch_tokens is 1, expected at least 2 for guidance";
+            return Err(EngineError::Config(problem.into()));
+        }
+        Ok(())
+    }
+
+    fn check_prompt(&self, prompt: &[TokenId], max_tokens: usize) -> Result<(), EngineError> {
+        let Limits {
+            vocab_size,
+            context_length: limit,
+            ..
+        } = self.limits;
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        if prompt.len().saturating_add(max_tokens) > self.context_length {
+        if prompt.len().saturating_add(max_tokens) > limit {
             return Err(EngineError::ContextOverflow {
                 prompt_tokens: prompt.len(),
                 max_tokens,
-                limit: self.context_length,
+                limit,
             });
         }
-        match prompt
-            .iter()
-            .find(|&&token| token as usize >= self.vocab_size)
-        {
-            Some(&token) => Err(EngineError::TokenOutOfVocabulary {
-                token,
-                vocab_size: self.vocab_size,
-            }),
+        match prompt.iter().find(|&&token| token as usize >= vocab_size) {
+            Some(&token) => Err(EngineError::TokenOutOfVocabulary { token, vocab_size }),
             None => Ok(()),
         }
     }
@@ -188,20 +239,43 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
         event_capacity: usize,
     ) -> Result<TokenStream, EngineError> {
         let (events, stream) = mpsc::channel(event_capacity);
+        let cached_tokens = Arc::new(AtomicUsize::new(0));
         self.submissions
             .try_send(Submission {
                 request,
                 events,
+                cached_tokens: Arc::clone(&cached_tokens),
                 permit,
             })
             .map_err(|refused| match refused {
-                TrySendError::Full(_) => EngineError::QueueFull {
-                    capacity: self.gate.capacity(),
-                },
-                TrySendError::Disconnected(_) => EngineError::Stopped,
+                // Full cannot be: there are as many slots as permits.
+                TrySendError::Full(_) | TrySendError::Disconnected(_) => EngineError::Stopped,
             })?;
         let engine = self.waker.0.clone();
         engine.unpark();
-        Ok(TokenStream::new(stream, engine))
+        Ok(TokenStream::new(stream, engine, cached_tokens))
     }
+}
+
+/// The prompt tokens that each request would have to wait with. Requests with equal prompts compute
+/// them once, so the later ones bring none.
+fn prompt_tokens<A>(requests: &[GenerationRequest<A>]) -> Vec<usize> {
+    let known = |before: &[GenerationRequest<A>], request: &GenerationRequest<A>| {
+        before.iter().any(|other| {
+            other.prompt == request.prompt
+                && other.cache_salt == request.cache_salt
+                && other.adapter.as_ref().map(Arc::as_ptr)
+                    == request.adapter.as_ref().map(Arc::as_ptr)
+                && other.guidance.as_ref().map(|it| &it.prompt)
+                    == request.guidance.as_ref().map(|it| &it.prompt)
+        })
+    };
+    let tokens = requests.iter().enumerate().map(|(place, request)| {
+        if known(&requests[..place], request) {
+            return 0;
+        }
+        let neutral = request.guidance.as_ref().map_or(0, |it| it.prompt.len());
+        request.prompt.len() + neutral
+    });
+    tokens.collect()
 }

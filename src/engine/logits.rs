@@ -34,6 +34,16 @@ pub(super) fn largest(logits: &[f32]) -> Option<Scored> {
     numbers.then_some((index as TokenId, value))
 }
 
+/// Moves a row away from a neutral one: `l + (scale - 1) * (l - l_neutral)`. A token that either
+/// row rules out stays as it is in the first.
+pub(super) fn guide(row: &mut [f32], neutral: &[f32], scale: f32) {
+    for (logit, neutral) in row.iter_mut().zip(neutral) {
+        if *logit != f32::NEG_INFINITY && *neutral != f32::NEG_INFINITY {
+            *logit += (scale - 1.0) * (*logit - neutral);
+        }
+    }
+}
+
 /// Turns logits into unnormalised probabilities, 1 for the largest logit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
@@ -236,6 +246,19 @@ mod tests {
         ] {
             assert_eq!(exp(x), expected, "{x}");
         }
+    }
+
+    #[test]
+    fn guidance_moves_away_from_the_neutral_row() {
+        let neutral = [1.0, 0.5, 3.0, f32::NEG_INFINITY, 2.0];
+        let check = |scale, expected: [f32; 5]| {
+            let mut row = [2.0, 0.5, 1.0, 4.0, f32::NEG_INFINITY];
+            guide(&mut row, &neutral, scale);
+            assert_eq!(row, expected, "at {scale}");
+        };
+        check(1.0, [2.0, 0.5, 1.0, 4.0, f32::NEG_INFINITY]);
+        check(1.5, [2.5, 0.5, 0.0, 4.0, f32::NEG_INFINITY]);
+        check(0.0, [1.0, 0.5, 3.0, 4.0, f32::NEG_INFINITY]);
     }
 
     #[test]

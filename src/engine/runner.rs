@@ -1,11 +1,8 @@
-//! The engine thread: takes requests in, runs one iteration after another, tells what came out.
+//! The engine's loop: takes requests in, runs one iteration after another, tells what came out.
 //!
 //! A step that fails as a whole is run again sequence by sequence, so that only the guilty one
-//! fails. The thread itself ends only when every handle is gone and every sequence is over.
+//! fails. A fault of the loop itself is the supervisor's.
 
-use std::any::Any;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
@@ -14,12 +11,13 @@ use rayon::prelude::*;
 
 use crate::types::FinishReason;
 
+use super::faults::guarded;
 use super::gate::Gate;
 use super::handle::Submission;
-use super::sampler::{self, Draw};
-use super::scheduler::{Grant, schedule};
+use super::places::{Places, Plan};
+use super::scheduler::Grant;
 use super::sequence::Sequence;
-use super::{EngineConfig, EngineError, SampledToken, StepModel};
+use super::{EngineConfig, EngineError, EngineStats, SampledToken, StepModel};
 
 /// Logits from which on drawing is shared among threads.
 const PARALLEL_LOGITS: usize = 1 << 16;
@@ -32,104 +30,89 @@ struct LogitCount {
     expected: usize,
 }
 
-/// Everything the engine thread owns.
+/// Everything that the engine thread owns between two faults.
 pub(super) struct Runner<M: StepModel> {
     model: Arc<M>,
-    config: EngineConfig,
-    inbox: Receiver<Submission<M::Adapter>>,
     gate: Arc<Gate>,
-    waiting: VecDeque<Submission<M::Adapter>>,
-    /// In order of arrival.
-    running: Vec<Sequence<M>>,
+    pool: M::Pool,
+    places: Places<M::Adapter>,
 }
 
 impl<M: StepModel> Runner<M> {
+    /// A runner with an empty cache of so many blocks.
     pub(super) fn new(
         model: Arc<M>,
-        config: EngineConfig,
-        inbox: Receiver<Submission<M::Adapter>>,
+        config: &EngineConfig,
         gate: Arc<Gate>,
+        blocks: usize,
     ) -> Self {
         Self {
+            pool: model.new_pool(blocks),
+            places: Places::new(config, blocks),
             model,
-            config,
-            inbox,
             gate,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
         }
     }
 
-    /// The thread's whole life. It parks when there is nothing to do; submissions, readers that
-    /// made room and everything dropped unpark it. An unpark before the park is not lost.
-    pub(super) fn run(mut self) {
+    /// Runs until every handle is gone and every sequence is over. Parks when there is nothing to
+    /// do; submissions, readers that made room and everything dropped unpark it. An unpark before
+    /// the park is not lost.
+    pub(super) fn run(&mut self, inbox: &Receiver<Submission<M::Adapter>>) {
         loop {
-            let has_handles = self.receive();
-            self.drop_the_gone();
-            self.admit();
-            let needs: Vec<_> = self.running.iter().map(Sequence::need).collect();
-            let grants = schedule(&needs, self.config.max_batch_tokens);
-            if !grants.is_empty() {
-                self.iterate(grants);
-            } else if has_handles || !self.running.is_empty() {
-                std::thread::park();
-            } else {
-                return;
+            let has_handles = self.receive(inbox);
+            let plan = self.places.plan();
+            self.publish(|_| ());
+            match plan {
+                Plan::Run(grants) => self.iterate(grants),
+                Plan::Again => {}
+                Plan::Rest if has_handles || !self.places.is_empty() => std::thread::park(),
+                Plan::Rest => return,
             }
+        }
+    }
+
+    /// Tells everyone inside that the engine had a fault. Whatever falls over while it is dropped
+    /// is caught, each by itself.
+    pub(super) fn abandon(&mut self) {
+        for mut sequence in self.places.drain() {
+            let _ = guarded(|| {
+                sequence.fail(EngineError::Restarted);
+                drop(sequence);
+                Ok(())
+            });
         }
     }
 
     /// Takes in what was submitted. False once every handle is gone.
-    fn receive(&mut self) -> bool {
+    fn receive(&mut self, inbox: &Receiver<Submission<M::Adapter>>) -> bool {
         loop {
-            match self.inbox.try_recv() {
-                Ok(submission) => self.waiting.push_back(submission),
+            let submission = match inbox.try_recv() {
+                Ok(submission) => submission,
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
-            }
-        }
-    }
-
-    /// Frees the place and the cache of everyone who finished, failed or went away.
-    fn drop_the_gone(&mut self) {
-        self.waiting
-            .retain(|submission| !submission.events.is_closed());
-        self.running.retain(|sequence| !sequence.is_over());
-        self.publish_running();
-    }
-
-    /// Gives free places to those who wait, in order of arrival.
-    fn admit(&mut self) {
-        while self.running.len() < self.config.max_sequences {
-            let Some(submission) = self.waiting.pop_front() else {
-                break;
             };
-            let mut sequence = Sequence::new(submission, self.model.new_cache());
-            if sequence.sampling().max_tokens == 0 {
+            let identity = self.model.identity(submission.request.adapter.as_ref());
+            let mut sequence = Sequence::new(submission, identity, self.model.vocab_size());
+            if sequence.wants_nothing() {
                 sequence.finish(FinishReason::Length);
             } else {
-                self.running.push(sequence);
+                self.places.push(sequence);
             }
         }
-        self.publish_running();
-    }
-
-    fn publish_running(&self) {
-        self.gate
-            .publish(|stats| stats.running = self.running.len());
     }
 
     /// One forward pass, and what follows from it.
     fn iterate(&mut self, mut grants: Vec<Grant>) {
         self.gather_adapters(&mut grants);
         match self.step(&grants) {
-            Ok(logits) => self.absorb(&grants, &logits),
+            Ok(logits) => self.absorb(&grants, logits),
             Err(error) if grants.len() == 1 => self.fail(grants[0].sequence, error),
             Err(error) => {
                 tracing::warn!(%error, sequences = grants.len(), "a batch failed, retrying alone");
                 for grant in grants {
-                    match self.step_alone(grant) {
-                        Ok(logits) => self.absorb(&[grant], &logits),
+                    // Nothing to undo: a step writes its own tokens' places, and nothing else.
+                    match self.step(&[grant]) {
+                        Ok(logits) => self.absorb(&[grant], logits),
                         Err(error) => self.fail(grant.sequence, error),
                     }
                 }
@@ -140,9 +123,11 @@ impl<M: StepModel> Runner<M> {
     /// Orders grants so that rows of one adapter are neighbours; otherwise the order stays.
     fn gather_adapters(&self, grants: &mut [Grant]) {
         let mut seen: Vec<Option<*const M::Adapter>> = Vec::new();
-        let mut ranks = vec![0; self.running.len()];
+        let mut ranks = vec![0; self.places.running.len()];
         for grant in grants.iter() {
-            let adapter = self.running[grant.sequence].adapter().map(Arc::as_ptr);
+            let adapter = self.places.running[grant.sequence]
+                .adapter()
+                .map(Arc::as_ptr);
             ranks[grant.sequence] = seen
                 .iter()
                 .position(|&other| other == adapter)
@@ -154,25 +139,17 @@ impl<M: StepModel> Runner<M> {
         grants.sort_by_key(|grant| ranks[grant.sequence]);
     }
 
-    /// Runs the granted tokens. Returns the logits of the sequences that can draw, in order.
+    /// Runs the granted tokens. Returns the logits of the rows that can draw, in order.
     fn step(&mut self, grants: &[Grant]) -> Result<Vec<f32>, EngineError> {
-        let mut work: Vec<_> = self.running.iter_mut().map(Some).collect();
-        let (mut spans, mut caches) = (Vec::new(), Vec::new());
-        for grant in grants {
-            let sequence = work[grant.sequence]
-                .take()
-                .expect("a sequence is granted once");
-            let (span, cache) = sequence.span(grant.tokens);
-            spans.push(span);
-            caches.push(cache);
-        }
+        let running = &self.places.running;
+        let spans: Vec<_> = grants
+            .iter()
+            .flat_map(|grant| running[grant.sequence].spans(grant))
+            .collect();
         let expected = spans.iter().filter(|span| span.samples).count() * self.model.vocab_size();
-        let outcome = guarded(|| {
-            self.model
-                .step(&spans, &mut caches)
-                .map_err(EngineError::Step)
-        });
-        self.gate.publish(|stats| {
+        let (model, pool) = (&self.model, &mut self.pool);
+        let outcome = guarded(|| model.step(&spans, pool).map_err(EngineError::Step));
+        self.publish(|stats| {
             stats.iterations += 1;
             stats.last_iteration = Some(Instant::now());
         });
@@ -187,41 +164,17 @@ impl<M: StepModel> Runner<M> {
         Ok(logits)
     }
 
-    /// Runs one sequence of a failed batch again, from the cache it had before.
-    fn step_alone(&mut self, grant: Grant) -> Result<Vec<f32>, EngineError> {
-        let sequence = &mut self.running[grant.sequence];
-        guarded(|| {
-            sequence.rewind(&self.model);
-            Ok(())
-        })?;
-        self.step(&[grant])
-    }
-
-    /// Draws a token for every sequence whose history is all cached.
-    fn absorb(&mut self, grants: &[Grant], logits: &[f32]) {
-        let drawing: Vec<usize> = grants
-            .iter()
-            .filter(|grant| self.running[grant.sequence].advance(grant.tokens))
-            .map(|grant| grant.sequence)
-            .collect();
-        let rows = logits.chunks_exact(self.model.vocab_size());
-        let draws: Vec<Draw<'_>> = drawing
-            .iter()
-            .zip(rows)
-            .map(|(&index, logits)| {
-                let sequence = &self.running[index];
-                Draw {
-                    logits,
-                    sampling: sequence.sampling(),
-                    index: sequence.generated(),
-                }
-            })
-            .collect();
-        let drawn: Vec<_> = if draws.len() > 1 && logits.len() >= PARALLEL_LOGITS {
-            draws.par_iter().map(draw).collect()
-        } else {
-            draws.iter().map(draw).collect()
-        };
+    /// Takes note of what was computed, and draws a token for every sequence that can.
+    fn absorb(&mut self, grants: &[Grant], mut logits: Vec<f32>) {
+        let mut drawing = Vec::new();
+        for grant in grants {
+            let sequence = &mut self.places.running[grant.sequence];
+            if sequence.draws_after(grant) {
+                drawing.push(grant.sequence);
+            }
+            sequence.advance(grant, &mut self.places.blocks);
+        }
+        let drawn = self.draw(&drawing, &mut logits);
         let generated = drawn.iter().filter(|outcome| outcome.is_ok()).count() as u64;
         if generated > 0 {
             // Before the tokens are told: who has heard of one finds it counted.
@@ -230,12 +183,48 @@ impl<M: StepModel> Runner<M> {
                 stats.last_token = Some(Instant::now());
             });
         }
-        for (&index, outcome) in drawing.iter().zip(drawn) {
+        for (index, outcome) in drawing.into_iter().zip(drawn) {
             match outcome {
-                Ok(token) => self.running[index].accept(token),
+                Ok(token) => {
+                    if let Some(reason) = self.places.running[index].accept(token) {
+                        self.finish(index, reason);
+                    }
+                }
                 Err(error) => self.fail(index, error),
             }
         }
+    }
+
+    /// Draws for these sequences, whose rows' logits come in the same order.
+    fn draw(
+        &mut self,
+        drawing: &[usize],
+        logits: &mut [f32],
+    ) -> Vec<Result<SampledToken, EngineError>> {
+        let parallel = drawing.len() > 1 && logits.len() >= PARALLEL_LOGITS;
+        let vocab_size = self.model.vocab_size();
+        let mut running: Vec<_> = self.places.running.iter_mut().map(Some).collect();
+        let mut rest = logits;
+        let draws = drawing.iter().filter_map(|&index| {
+            let sequence = running[index].take()?;
+            let (own, others) =
+                std::mem::take(&mut rest).split_at_mut(sequence.rows() * vocab_size);
+            rest = others;
+            Some((sequence, own))
+        });
+        let mut draws: Vec<_> = draws.collect();
+        if parallel {
+            draws.par_iter_mut().map(draw).collect()
+        } else {
+            draws.iter_mut().map(draw).collect()
+        }
+    }
+
+    /// Ends a completion. Its blocks are free before that is told.
+    fn finish(&mut self, sequence: usize, reason: FinishReason) {
+        self.places.running[sequence].release(&mut self.places.blocks);
+        self.publish(|_| ());
+        self.places.running[sequence].finish(reason);
     }
 
     fn fail(&mut self, sequence: usize, error: EngineError) {
@@ -243,23 +232,29 @@ impl<M: StepModel> Runner<M> {
             error = &error as &dyn std::error::Error,
             "a sequence failed"
         );
-        self.running[sequence].fail(error);
+        self.places.running[sequence].release(&mut self.places.blocks);
+        self.publish(|_| ());
+        self.places.running[sequence].fail(error);
+    }
+
+    fn publish(&mut self, change: impl FnOnce(&mut EngineStats)) {
+        let news = self.places.take_news();
+        self.gate.publish(|stats| {
+            stats.prefix_queries_tokens += news.lookup.queried as u64;
+            stats.prefix_hits_tokens += news.lookup.hit as u64;
+            stats.preemptions += news.preemptions as u64;
+            stats.running = self.places.running.len();
+            stats.blocks_used = self.places.blocks.used();
+            stats.blocks_cached = self.places.blocks.cached();
+            stats.blocks_total = self.places.blocks.total();
+            change(stats);
+        });
     }
 }
 
-fn draw(draw: &Draw<'_>) -> Result<SampledToken, EngineError> {
-    guarded(|| sampler::sample(draw).map_err(EngineError::Sample))
-}
-
-/// Runs foreign arithmetic; a panic in it becomes an error of the sequences it ran for.
-fn guarded<T>(run: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
-    // Sound to go on after: caches are rewound before they are used again.
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|panic| Err(EngineError::Panicked(panic_message(panic.as_ref()))))
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_string())
+/// Draws for one sequence from the logits of its rows.
+fn draw<A>(
+    (sequence, logits): &mut (&mut Sequence<A>, &mut [f32]),
+) -> Result<SampledToken, EngineError> {
+    guarded(|| sequence.draw(logits))
 }

@@ -2,37 +2,64 @@
 //!
 //! Knows nothing of models, channels or the clock: given the same needs it makes the same grants.
 
+/// Rows that a sequence can have: its own, and a neutral one to be guided away from.
+pub(super) const ROWS: usize = 2;
+
 /// What one sequence could do next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Need {
-    /// Tokens of its history that are not in its cache yet; at least one.
-    pub(super) tokens: usize,
-    /// Whether it has generated before. Its one token then comes before any prompt's.
-    pub(super) decoding: bool,
-    /// Whether its reader has room for what it may generate.
+    /// Tokens of each row that are not in the cache yet: at least one, or 0 for a row that it does
+    /// not have.
+    pub(super) rows: [usize; ROWS],
+    /// Whether it can run now: its reader has room, and nobody computes what it is about to.
     pub(super) ready: bool,
+}
+
+impl Need {
+    /// Whether one token a row is all that it takes to draw. Such tokens come before prompts'.
+    pub(super) fn decodes(&self) -> bool {
+        self.rows.iter().all(|&tokens| tokens <= 1)
+    }
+
+    /// The most that it can do with `budget` tokens. Both rows draw in one iteration: until that
+    /// one, each keeps a token back.
+    fn within(&self, budget: usize) -> [usize; ROWS] {
+        let [own, neutral] = self.rows;
+        if own + neutral <= budget {
+            return self.rows;
+        }
+        if neutral == 0 {
+            return [budget, 0];
+        }
+        let own = (own - 1).min(budget);
+        [own, (neutral - 1).min(budget - own)]
+    }
 }
 
 /// Leave for a sequence to run in the next iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grant {
-    /// The sequence, by its place in order of arrival.
+    /// The sequence, by its place in order of age.
     pub(super) sequence: usize,
-    /// How many of its tokens run.
-    pub(super) tokens: usize,
+    /// How many tokens of each row run.
+    pub(super) rows: [usize; ROWS],
 }
 
-/// Shares `budget` tokens among sequences in order of arrival: first one token for everyone who
-/// decodes, then prompts, oldest first, the last of them in part.
+/// Shares `budget` tokens among sequences in order of age: first everyone who decodes, then
+/// prompts, oldest first, the last of them in part.
 pub(super) fn schedule(needs: &[Need], budget: usize) -> Vec<Grant> {
     let mut left = budget;
-    let mut grants = Vec::new();
-    for decoding in [true, false] {
+    let mut grants = Vec::with_capacity(needs.len());
+    for decodes in [true, false] {
         for (sequence, need) in needs.iter().enumerate() {
-            let tokens = need.tokens.min(left);
-            if need.ready && need.decoding == decoding && tokens > 0 {
+            if !need.ready || need.decodes() != decodes {
+                continue;
+            }
+            let rows = need.within(left);
+            let tokens: usize = rows.iter().sum();
+            if tokens > 0 {
                 left -= tokens;
-                grants.push(Grant { sequence, tokens });
+                grants.push(Grant { sequence, rows });
             }
         }
     }
@@ -41,11 +68,12 @@ pub(super) fn schedule(needs: &[Need], budget: usize) -> Vec<Grant> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const DECODE: Need = Need {
-        tokens: 1,
-        decoding: true,
+        rows: [1, 0],
         ready: true,
     };
     const PAUSED: Need = Need {
@@ -55,8 +83,7 @@ mod tests {
 
     fn prompt(tokens: usize) -> Need {
         Need {
-            tokens,
-            decoding: false,
+            rows: [tokens, 0],
             ready: true,
         }
     }
@@ -65,7 +92,7 @@ mod tests {
         let grants = schedule(needs, budget);
         let got: Vec<_> = grants
             .iter()
-            .map(|grant| (grant.sequence, grant.tokens))
+            .map(|grant| (grant.sequence, grant.rows[0]))
             .collect();
         assert_eq!(got, expected);
     }
@@ -93,8 +120,46 @@ mod tests {
             schedule(&needs, 8).last(),
             Some(&Grant {
                 sequence: 7,
-                tokens: 1
+                rows: [1, 0]
             })
         );
+    }
+
+    #[test]
+    fn both_rows_of_a_guided_sequence_end_together() {
+        let guided = |own, neutral| Need {
+            rows: [own, neutral],
+            ready: true,
+        };
+        let rows = |need: Need, budget| schedule(&[need], budget).first().map(|grant| grant.rows);
+        assert_eq!(rows(guided(1, 1), 2), Some([1, 1]));
+        assert_eq!(rows(guided(1, 1), 1), None);
+        assert_eq!(rows(guided(5, 3), 8), Some([5, 3]));
+        assert_eq!(rows(guided(5, 3), 7), Some([4, 2]));
+        assert_eq!(rows(guided(5, 3), 3), Some([3, 0]));
+        assert_eq!(rows(guided(1, 9), 4), Some([0, 4]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_grant_is_empty_or_over_budget_and_rows_end_together(
+            needs in prop::collection::vec((1usize..20, 0usize..20, any::<bool>()), 1..20),
+            budget in 2usize..60,
+        ) {
+            let needs: Vec<_> = needs
+                .into_iter()
+                .map(|(own, neutral, ready)| Need { rows: [own, neutral], ready })
+                .collect();
+            let grants = schedule(&needs, budget);
+            let total: usize = grants.iter().flat_map(|grant| grant.rows).sum();
+            prop_assert!(total <= budget);
+            prop_assert_eq!(grants.is_empty(), needs.iter().all(|need| !need.ready));
+            for grant in grants {
+                let need = needs[grant.sequence];
+                prop_assert!(need.ready && grant.rows.iter().sum::<usize>() > 0);
+                let ends = [0, 1].map(|row| grant.rows[row] == need.rows[row]);
+                prop_assert!(need.rows[1] == 0 || ends[0] == ends[1]);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::BlockId;
 use crate::types::TokenId;
 
 /// A model's own account of why a step could not be computed.
@@ -12,8 +13,8 @@ pub type StepError = Arc<dyn std::error::Error + Send + Sync>;
 pub trait StepModel: Send + Sync + 'static {
     /// Low-rank changes that a request may ask for.
     type Adapter: Send + Sync + 'static;
-    /// Keys and values of one sequence.
-    type Cache: Send;
+    /// Keys and values of all sequences, in blocks.
+    type Pool: Send;
 
     /// How many tokens the model knows.
     fn vocab_size(&self) -> usize;
@@ -21,18 +22,23 @@ pub trait StepModel: Send + Sync + 'static {
     /// Tokens that one sequence may have.
     fn context_length(&self) -> usize;
 
-    /// The cache of a sequence without a token.
-    fn new_cache(&self) -> Self::Cache;
+    /// Bytes that the pool takes for one token.
+    fn token_bytes(&self) -> usize;
 
-    /// Shortens a cache to its first `tokens` tokens, whatever a failed step has left in it.
-    fn rewind(&self, cache: &mut Self::Cache, tokens: usize);
+    /// A pool of so many blocks.
+    fn new_pool(&self, blocks: usize) -> Self::Pool;
 
-    /// Appends each span to its cache (the two slices run in parallel) and returns the raw logits
-    /// of the last row of every span that samples: row after row, `vocab_size` each.
+    /// Names the parameters that compute rows with this adapter: never again by another adapter,
+    /// nor after they have changed. `None` if they may change, so that nothing may be kept.
+    fn identity(&self, adapter: Option<&Arc<Self::Adapter>>) -> Option<u64>;
+
+    /// Computes each span after what its blocks hold already, writes its tokens to them and to
+    /// nothing else, and returns the raw logits of the last row of every span that samples: row
+    /// after row, `vocab_size` each.
     fn step(
         &self,
         spans: &[StepSpan<'_, Self::Adapter>],
-        caches: &mut [&mut Self::Cache],
+        pool: &mut Self::Pool,
     ) -> Result<Vec<f32>, StepError>;
 }
 
@@ -41,8 +47,10 @@ pub trait StepModel: Send + Sync + 'static {
 pub struct StepSpan<'a, A> {
     /// The tokens, in order.
     pub tokens: &'a [TokenId],
-    /// The first token's position in its sequence, which is the length of its cache.
+    /// The first token's position in its sequence: all before it are in the blocks.
     pub first_position: usize,
+    /// The sequence's blocks in order, enough for these tokens too.
+    pub blocks: &'a [BlockId],
     /// The adapter of these rows.
     pub adapter: Option<&'a Arc<A>>,
     /// Whether the logits after the last token are wanted.

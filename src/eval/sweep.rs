@@ -157,10 +157,11 @@ fn answer_all<A: Send + Sync + 'static>(
         .iter()
         .enumerate()
         .map(|(place, prompt)| {
+            let tokens = subject.encoder.encode_chat(&prompt.prompt, Some(&span))?;
+            let sampling = sampling(settings, place as u64, subject.stop_ids);
             Ok(GenerationRequest {
-                prompt: subject.encoder.encode_chat(&prompt.prompt, Some(&span))?,
                 adapter: subject.adapter.clone(),
-                sampling: sampling(settings, place as u64, subject.stop_ids),
+                ..GenerationRequest::new(tokens, sampling)
             })
         })
         .collect::<Result<_, EvalError>>()?;

@@ -21,7 +21,7 @@ const LONGEST_ID: usize = 128;
 pub(super) struct RequestId(String);
 
 impl RequestId {
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let given = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok())

@@ -3,13 +3,15 @@
 //! The only place that knows statuses. A server's fault is told by the request's id alone; its
 //! cause goes to the log.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::{RequestError, WeightsSource, chain};
+use crate::service::{AccessError, RequestError, WeightsSource, chain};
 use crate::steering::WeightError;
 
 /// The body of every reply that is not a success.
@@ -39,7 +41,7 @@ pub(super) struct ErrorDetail {
 pub(super) struct ApiError {
     status: StatusCode,
     detail: ErrorDetail,
-    retry_after_s: Option<u32>,
+    retry_after: Option<Duration>,
 }
 
 const INVALID: &str = "invalid_request_error";
@@ -55,7 +57,7 @@ impl ApiError {
         Self {
             status,
             detail,
-            retry_after_s: None,
+            retry_after: None,
         }
     }
 
@@ -69,6 +71,15 @@ impl ApiError {
     pub(super) fn with_param(mut self, param: impl Into<String>) -> Self {
         self.detail.param = Some(param.into());
         self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    fn retried_after(self, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..self
+        }
     }
 
     /// No such route.
@@ -137,10 +148,7 @@ impl ApiError {
     ) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let error = Self::new(status, "overloaded_error", code, message.into());
-        Self {
-            retry_after_s: Some(retry_after_s),
-            ..error
-        }
+        error.retried_after(Duration::from_secs(u64::from(retry_after_s)))
     }
 
     /// The status it becomes.
@@ -167,12 +175,69 @@ impl ApiError {
     }
 }
 
+impl From<AccessError> for ApiError {
+    fn from(error: AccessError) -> Self {
+        let message = error.to_string();
+        let unauthorized = |message| {
+            let kind = "authentication_error";
+            Self::new(StatusCode::UNAUTHORIZED, kind, "invalid_api_key", message)
+                .with_param("authorization")
+        };
+        match error {
+            AccessError::Missing
+            | AccessError::Malformed
+            | AccessError::Unknown
+            | AccessError::Revoked
+            | AccessError::Expired => unauthorized(message),
+            AccessError::ScopeRequired { .. } => forbidden("scope_required", message),
+            AccessError::Limited { wait, .. } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, "rate_limit_error", "rate_limit_exceeded", message)
+                    .retried_after(wait)
+            }
+            AccessError::Store(_) => store_down(&chain(&error)),
+        }
+    }
+}
+
+/// The cause stays in the log: it may tell where the database is.
+fn store_down(cause: &str) -> ApiError {
+    tracing::error!("{cause}");
+    let message = "the server's state cannot be read or written now; try again shortly";
+    ApiError::unavailable("store_unavailable", message, 1)
+}
+
+fn forbidden(code: &'static str, message: String) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "permission_error", code, message)
+}
+
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         let message = chain(&error);
         match error {
-            RequestError::ModelNotFound { .. } => not_found("model_not_found", message),
-            RequestError::ProfileNotFound { .. } => not_found("profile_not_found", message),
+            RequestError::ModelNotFound { .. } => {
+                not_found("model_not_found", message).with_param("model")
+            }
+            RequestError::ProfileNotFound { from, .. } => {
+                not_found("profile_not_found", message).with_param(from.param())
+            }
+            RequestError::ProfileChanged { .. } => {
+                let status = StatusCode::CONFLICT;
+                Self::new(status, "conflict_error", "version_mismatch", message)
+                    .with_param("expected_version")
+            }
+            RequestError::WeightForbidden { objective, .. } => {
+                forbidden("objective_weight_forbidden", message)
+                    .with_param(format!("objective_weights.{objective}"))
+            }
+            RequestError::Unscorable { .. } => {
+                Self::invalid("rewards_unavailable", message).with_param("chosen")
+            }
+            RequestError::Rewards { .. } => {
+                Self::invalid("rewards_unavailable", message).with_param("score")
+            }
+            RequestError::Store(_) => store_down(&message),
+            RequestError::NoStore => Self::unavailable("store_unavailable", message, 60),
             RequestError::Invalid { param, .. } => {
                 Self::invalid("invalid_value", message).with_param(param)
             }
@@ -187,15 +252,22 @@ impl From<RequestError> for ApiError {
                 Self::invalid("context_length_exceeded", message).with_param("messages")
             }
             RequestError::Prompt {
-                by_caller: true, ..
-            } => Self::invalid("invalid_value", message).with_param("messages"),
-            RequestError::QueueFull { .. } => {
+                by_caller: true,
+                field,
+                ..
+            } => Self::invalid("invalid_value", message).with_param(field),
+            RequestError::Point { index, source } => {
+                let mut error = Self::from(*source);
+                error.detail.message = format!("`points[{index}]`: {}", error.detail.message);
+                error.with_param(format!("points[{index}]"))
+            }
+            RequestError::Constraint(_) => {
+                Self::invalid("invalid_value", message).with_param("response_format")
+            }
+            RequestError::QueueFull { .. } | RequestError::QueuedTokensFull { .. } => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 let error = Self::new(status, "rate_limit_error", "queue_full", message);
-                Self {
-                    retry_after_s: Some(1),
-                    ..error
-                }
+                error.retried_after(Duration::from_secs(1))
             }
             RequestError::Draining => Self::unavailable("draining", message, 1),
             RequestError::EngineStopped => {
@@ -215,7 +287,7 @@ impl From<RequestError> for ApiError {
 }
 
 fn not_found(code: &'static str, message: String) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found_error", code, message).with_param("model")
+    ApiError::new(StatusCode::NOT_FOUND, "not_found_error", code, message)
 }
 
 fn from_weights(from: WeightsSource, source: &WeightError, message: String) -> ApiError {
@@ -229,10 +301,20 @@ fn from_weights(from: WeightsSource, source: &WeightError, message: String) -> A
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
-        if let Some(seconds) = self.retry_after_s {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        let headers = response.headers_mut();
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            let whole = u64::try_from(seconds).unwrap_or(u64::MAX);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole));
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            headers.insert("retry-after-ms", HeaderValue::from(ms.max(1)));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::CONFLICT {
+            // clients retry a 409 by themselves, and it would be the same one
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         // for `envelope`, which knows the request's id
         response.extensions_mut().insert(self);

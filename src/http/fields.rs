@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 use super::error::ApiError;
 
 /// Change nothing about the answer of any server of this kind.
-const WITHOUT_EFFECT: [&str; 10] = [
-    "user",
+const WITHOUT_EFFECT: [&str; 9] = [
     "metadata",
     "service_tier",
     "store",
@@ -20,21 +19,12 @@ const WITHOUT_EFFECT: [&str; 10] = [
 ];
 
 /// Would change the answer; each with what leaves it as it is.
-const UNSUPPORTED: [(&str, Neutral); 27] = [
+const UNSUPPORTED: [(&str, Neutral); 24] = [
     ("tools", Neutral::Empty),
     ("tool_choice", Neutral::Words(&["none", "auto"])),
     ("functions", Neutral::Empty),
     ("function_call", Neutral::Words(&["none", "auto"])),
-    ("response_format", Neutral::TextFormat),
-    ("logit_bias", Neutral::Empty),
-    ("presence_penalty", Neutral::Number(0.0)),
-    ("frequency_penalty", Neutral::Number(0.0)),
-    ("repetition_penalty", Neutral::Number(1.0)),
-    ("typical_p", Neutral::Number(1.0)),
-    ("guidance", Neutral::Number(1.0)),
     ("best_of", Neutral::Number(1.0)),
-    ("profile", Neutral::Never),
-    ("regex", Neutral::Never),
     ("echo", Neutral::False),
     ("suffix", Neutral::Words(&[""])),
     ("modalities", Neutral::Never),
@@ -48,6 +38,12 @@ const UNSUPPORTED: [(&str, Neutral); 27] = [
     ("use_beam_search", Neutral::False),
     ("guided_json", Neutral::Never),
     ("guided_regex", Neutral::Never),
+    ("guided_choice", Neutral::Never),
+    ("guided_grammar", Neutral::Never),
+    ("structured_outputs", Neutral::Never),
+    ("logprobs", Neutral::False),
+    ("top_logprobs", Neutral::Number(0.0)),
+    ("include_stop_str_in_output", Neutral::False),
 ];
 
 /// Which value of an unsupported field asks for nothing. `null` always does.
@@ -57,7 +53,6 @@ enum Neutral {
     Empty,
     Number(f64),
     Words(&'static [&'static str]),
-    TextFormat,
 }
 
 impl Neutral {
@@ -71,7 +66,6 @@ impl Neutral {
             }
             Self::Number(neutral) => value.as_f64() == Some(*neutral),
             Self::Words(words) => value.as_str().is_some_and(|word| words.contains(&word)),
-            Self::TextFormat => value.get("type").and_then(Value::as_str) == Some("text"),
         }
     }
 }
@@ -100,16 +94,29 @@ pub(super) fn sort_rest(rest: &Map<String, Value>) -> Result<Vec<String>, ApiErr
                 let message = format!("`{name}` is not supported by this server; leave it out");
                 return Err(ApiError::invalid("unsupported_parameter", message).with_param(name));
             }
-            None => {
-                let message = format!(
-                    "unknown field `{}`; GET /openapi.json describes the fields of this route",
-                    name.chars().take(80).collect::<String>()
-                );
-                return Err(ApiError::invalid("unknown_parameter", message).with_param(name));
-            }
+            None => return Err(unknown(name)),
         }
     }
     Ok(warnings)
+}
+
+/// Refuses every field that a shape does not know, for routes that are this server's own.
+///
+/// # Errors
+/// The first such field.
+pub(super) fn refuse_rest(rest: &Map<String, Value>) -> Result<(), ApiError> {
+    match rest.keys().next() {
+        Some(name) => Err(unknown(name)),
+        None => Ok(()),
+    }
+}
+
+fn unknown(name: &str) -> ApiError {
+    let message = format!(
+        "unknown field `{}`; GET /openapi.json describes the fields of this route",
+        name.chars().take(80).collect::<String>()
+    );
+    ApiError::invalid("unknown_parameter", message).with_param(name)
 }
 
 fn is_known(name: &str) -> bool {
@@ -137,27 +144,17 @@ mod tests {
     fn fields_are_warned_of_refused_or_unknown() {
         check(json!({}), Ok(0));
         check(
-            json!({"user": "u", "store": false, "metadata": null}),
+            json!({"verbosity": "low", "store": false, "metadata": null}),
             Ok(2),
         );
         check(
-            json!({"tools": [], "tool_choice": "none", "presence_penalty": 0}),
+            json!({"tools": [], "tool_choice": "none", "best_of": 1}),
             Ok(0),
         );
-        check(
-            json!({"response_format": {"type": "text"}, "echo": false}),
-            Ok(0),
-        );
+        check(json!({"suffix": "", "echo": false}), Ok(0));
         check(json!({"tools": [{}]}), Err("unsupported_parameter"));
-        check(
-            json!({"presence_penalty": 0.5}),
-            Err("unsupported_parameter"),
-        );
-        check(
-            json!({"response_format": {"type": "json_object"}}),
-            Err("unsupported_parameter"),
-        );
-        check(json!({"profile": "cautious"}), Err("unsupported_parameter"));
+        check(json!({"best_of": 2}), Err("unsupported_parameter"));
+        check(json!({"suffix": "x"}), Err("unsupported_parameter"));
         check(json!({"temprature": 1}), Err("unknown_parameter"));
         check(json!({"temprature": null}), Err("unknown_parameter"));
     }

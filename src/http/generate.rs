@@ -1,35 +1,29 @@
-//! `POST /v1/generate`: the native route, one prompt or conversation in, one steered answer out.
+//! `POST /v1/generate`: the native route, one prompt or conversation in, steered answers out.
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::asking::{Caller, Refusals, ReplyOptions, SharedFields};
 use super::body::JsonBody;
-use super::envelope::RequestId;
-use super::error::{ApiError, ErrorBody};
-use super::fields::sort_rest;
+use super::error::ApiError;
+use super::generate_shapes::{AnswerBody, Generation, GenerationChoice, GenerationChunk};
 use super::messages::{MessageSchema, read_messages};
 use super::reply::{Identity, Logprobs, UsageBody, token_ids};
-use super::sampling::{ReplyOptions, SamplingFields};
+use super::sampling::LogprobsFields;
 use super::sse::json;
-use super::tell::{Wording, tell};
-use super::weights::{Steering, WeightsField, header_weights};
-use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, WholeAnswer};
-use crate::types::{FinishReason, TokenId};
+use super::tell::{Piece, Wording, tell};
+use crate::service::{Answers, App, PromptInput, WholeAnswer};
+use crate::types::{FinishReason, Usage};
 
 /// A prompt and how to answer it.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct GenerateRequest {
-    /// A model's id, `default`, or either followed by `@NAME=NUMBER,...`. Default: the default
-    /// policy.
-    #[schema(example = "default")]
-    model: Option<String>,
     /// What to answer: one turn of the user where the checkpoint has a chat template, else text
     /// to continue. Exactly one of `prompt` and `messages` must be there.
     #[schema(example = "How do magnets work?")]
@@ -37,93 +31,19 @@ pub(super) struct GenerateRequest {
     /// A conversation to answer.
     #[schema(value_type = Option<Vec<MessageSchema>>)]
     messages: Option<Vec<Value>>,
-    /// Objective weights.
-    objective_weights: Option<WeightsField>,
+    /// Begin the answer with `prompt`.
+    echo: Option<bool>,
     #[serde(flatten)]
-    sampling: SamplingFields,
+    logprobs: LogprobsFields,
     #[serde(flatten)]
-    #[schema(ignore)]
-    rest: Map<String, Value>,
+    shared: SharedFields,
 }
 
-/// An answer.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Generation {
-    /// Unique to this answer.
-    id: String,
-    /// Always `generation`.
-    #[schema(example = "generation")]
-    object: &'static str,
-    /// Seconds since 1970.
-    created: u64,
-    /// The model that answered.
-    model: String,
-    /// The answer.
-    text: String,
-    /// `stop`: an end-of-sequence token or a stop string; `length`: `max_tokens`.
-    #[schema(value_type = String, example = "stop")]
-    finish_reason: FinishReason,
-    /// With `return_token_ids`: the answer's tokens, a final stop token included.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<u32>>)]
-    token_ids: Option<Vec<TokenId>>,
-    /// With `logprobs`: each token's log-probability.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<Logprobs>,
-    /// What it cost.
-    usage: UsageBody,
-    /// What it was steered by; `null` for a model without objectives.
-    steering: Option<Steering>,
-    /// The seed it was drawn with.
-    seed: u64,
-    /// What of the request had no effect.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-}
-
-/// A piece of a streamed answer. The first carries `seed` and `warnings`, the first and the last
-/// `steering`, the last `finish_reason` and `usage`.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct GenerationChunk {
-    /// The same in every chunk.
-    id: String,
-    /// Always `generation.chunk`.
-    #[schema(example = "generation.chunk")]
-    object: &'static str,
-    /// Seconds since 1970.
-    created: u64,
-    /// The model that answers.
-    model: String,
-    /// Text to append.
-    text: String,
-    /// Why the answer ended; `null` before the last chunk.
-    #[schema(value_type = Option<String>)]
-    finish_reason: Option<FinishReason>,
-    /// With `return_token_ids`: tokens to append.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<u32>>)]
-    token_ids: Option<Vec<TokenId>>,
-    /// With `logprobs`: the log-probabilities of these tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<Logprobs>,
-    /// What it cost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageBody>,
-    /// What it is steered by.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    steering: Option<Steering>,
-    /// The seed it is drawn with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    /// What of the request had no effect.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-}
-
-/// Generate one answer, steered by objective weights.
+/// Generate answers, steered by objective weights.
 ///
-/// Weights come from the body, the header, the suffix of `model`, or the checkpoint, in that
-/// order; two that were given and disagree are refused. Unknown fields are refused.
+/// Weights come from the body, the header, `profile`, the suffix of `model`, the profile that
+/// `user` names, the key's default profile, or the checkpoint, in that order; two of the first
+/// four that disagree are refused. Unknown fields are refused.
 #[utoipa::path(
     post,
     path = "/v1/generate",
@@ -146,127 +66,168 @@ pub(super) struct GenerationChunk {
             ("x-policy-version" = String, description = "The version of the policy that answers."),
             ("x-request-id" = String, description = "The request's id."),
          )),
-        (status = 400, description = "The request cannot be answered.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "The queue is full.", body = ErrorBody),
-        (status = 500, description = "The server failed.", body = ErrorBody),
-        (status = 503, description = "The server cannot serve now.", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(super) async fn create_generation(
     State(app): State<Arc<App>>,
-    Extension(request_id): Extension<RequestId>,
-    headers: HeaderMap,
+    caller: Caller,
     JsonBody(request): JsonBody<GenerateRequest>,
 ) -> Result<Response, ApiError> {
-    let mut warnings = sort_rest(&request.rest)?;
-    let prompt = match (request.prompt, request.messages) {
-        (Some(prompt), None) => PromptInput::Text(prompt),
-        (None, Some(turns)) => PromptInput::Dialogue(read_messages(&turns, &mut warnings)?),
+    let mut turns = Vec::new();
+    let (prompt, echo) = read_prompt(&request, &mut turns)?;
+    let top_logprobs = request.logprobs.read()?;
+    if echo.is_some() && top_logprobs.is_some() {
+        return Err(echo_with_logprobs());
+    }
+    let mut asked = request
+        .shared
+        .take_apart(&caller, vec![prompt], top_logprobs)?;
+    asked.warnings.extend(turns);
+    let answers = app.generate(asked.input).await?;
+    let identity = Identity::of("gen", &answers, asked.warnings);
+    let wording = NativeWording {
+        identity,
+        options: asked.options,
+        count: answers.count(),
+        echo,
+    };
+    tell(answers, asked.options.stream, caller.request_id, wording).await
+}
+
+/// What is to be answered, and what the answer begins with.
+fn read_prompt(
+    request: &GenerateRequest,
+    warnings: &mut Vec<String>,
+) -> Result<(PromptInput, Option<String>), ApiError> {
+    let echo = request.echo.unwrap_or(false);
+    match (&request.prompt, &request.messages) {
+        (Some(prompt), None) => {
+            let echoed = echo.then(|| prompt.clone());
+            Ok((PromptInput::Text(prompt.clone()), echoed))
+        }
+        (None, Some(_)) if echo => {
+            let message = "`echo` needs a `prompt`; the messages of a conversation are not echoed";
+            Err(ApiError::invalid("invalid_value", message).with_param("echo"))
+        }
+        (None, Some(turns)) => {
+            let messages = read_messages(turns, warnings)?;
+            Ok((PromptInput::Dialogue(messages), None))
+        }
         (prompt, _) => {
             let got = if prompt.is_some() { "both" } else { "neither" };
             let message =
                 format!("exactly one of `prompt` and `messages` must be given, got {got}");
-            return Err(ApiError::invalid("invalid_value", message).with_param("prompt"));
+            Err(ApiError::invalid("invalid_value", message).with_param("prompt"))
         }
-    };
-    let (sampling, options) = request.sampling.split()?;
-    let input = GenerationInput {
-        model: request.model,
-        prompt,
-        body_weights: request.objective_weights.map(|weights| weights.0),
-        header_weights: header_weights(&headers)?,
-        sampling,
-    };
-    let answer = app.generate(input).await?;
-    let identity = Identity::of("gen", &answer, warnings);
-    let wording = NativeWording { identity, options };
-    tell(answer, options.stream, request_id, wording).await
+    }
+}
+
+/// A prompt's own log-probabilities are not computed, so they cannot be told.
+pub(super) fn echo_with_logprobs() -> ApiError {
+    let message = "`echo` and `logprobs` cannot be combined: this server does not compute the \
+                   log-probabilities of a prompt's own tokens; leave one of them out";
+    ApiError::invalid("unsupported_parameter", message).with_param("echo")
 }
 
 struct NativeWording {
     identity: Identity,
     options: ReplyOptions,
+    count: usize,
+    /// What every answer begins with.
+    echo: Option<String>,
 }
 
 impl Wording for NativeWording {
-    fn whole(self, answer: &Answer, whole: WholeAnswer) -> Response {
-        let Identity {
-            id,
-            created,
-            model,
-            seed,
-            steering,
-            warnings,
-            ..
-        } = self.identity;
-        let generation = Generation {
-            id,
-            object: "generation",
-            created,
-            model,
-            text: whole.text,
-            finish_reason: whole.reason,
-            token_ids: self.options.token_ids.then(|| token_ids(&whole.tokens)),
+    fn whole(self, answers: &Answers, whole: Vec<WholeAnswer>, usage: Usage) -> Response {
+        let body = |answer: &WholeAnswer| AnswerBody {
+            text: self.echo.clone().unwrap_or_default() + &answer.text,
+            finish_reason: answer.reason,
+            token_ids: self.options.token_ids.then(|| token_ids(&answer.tokens)),
             logprobs: self
                 .options
                 .logprobs
-                .then(|| Logprobs::of(answer, &whole.tokens)),
-            usage: UsageBody::new(whole.usage, steering.clone()),
-            steering,
-            seed,
-            warnings,
+                .then(|| Logprobs::of(&answers.speller(), &answer.tokens)),
+        };
+        let Some(first) = whole.first().map(body) else {
+            return ApiError::internal().into_response();
+        };
+        let several = whole.iter().filter(|_| whole.len() > 1).enumerate();
+        let choices = several
+            .map(|(index, answer)| GenerationChoice {
+                index,
+                seed: answer.seed,
+                answer: body(answer),
+            })
+            .collect();
+        let identity = self.identity;
+        let generation = Generation {
+            id: identity.id,
+            object: "generation",
+            created: identity.created,
+            model: identity.model,
+            answer: first,
+            choices,
+            usage: UsageBody::new(usage, identity.steering.clone()),
+            steering: identity.steering,
+            seed: identity.seed,
+            warnings: identity.warnings,
         };
         Json(generation).into_response()
     }
 
     fn opening(&mut self) -> Vec<String> {
+        let echo = self.echo.clone().unwrap_or_default();
         let first = GenerationChunk {
             steering: self.identity.steering.clone(),
             seed: Some(self.identity.seed),
             warnings: std::mem::take(&mut self.identity.warnings),
-            ..self.chunk(String::new())
+            ..self.chunk(0, echo.clone())
         };
-        vec![json(&first)]
+        let others = 1..self.count;
+        let others = others
+            .filter(|_| !echo.is_empty())
+            .map(|index| json(&self.chunk(index, echo.clone())));
+        std::iter::once(json(&first)).chain(others).collect()
     }
 
-    fn word(&mut self, answer: &Answer, event: AnswerEvent) -> Vec<String> {
-        match event {
-            AnswerEvent::Delta { text, tokens } => {
-                let told = self.options.token_ids || self.options.logprobs;
-                if text.is_empty() && !told {
-                    return Vec::new();
-                }
-                let delta = GenerationChunk {
-                    token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
-                    logprobs: self.options.logprobs.then(|| Logprobs::of(answer, &tokens)),
-                    ..self.chunk(text)
-                };
-                vec![json(&delta)]
-            }
-            AnswerEvent::Finished { reason, usage } => {
-                let steering = self.identity.steering.clone();
-                let last = GenerationChunk {
-                    finish_reason: Some(reason),
-                    usage: Some(UsageBody::new(usage, steering.clone())),
-                    steering,
-                    ..self.chunk(String::new())
-                };
-                vec![json(&last)]
-            }
+    fn piece(&mut self, answers: &Answers, index: usize, piece: Piece) -> Vec<String> {
+        let Piece { text, tokens } = piece;
+        let told = self.options.token_ids || self.options.logprobs;
+        if text.is_empty() && !told {
+            return Vec::new();
         }
+        let delta = GenerationChunk {
+            token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
+            logprobs: self
+                .options
+                .logprobs
+                .then(|| Logprobs::of(&answers.speller(), &tokens)),
+            ..self.chunk(index, text)
+        };
+        vec![json(&delta)]
+    }
+
+    fn end(&mut self, index: usize, reason: FinishReason, usage: Option<Usage>) -> Vec<String> {
+        let steering = self.identity.steering.clone();
+        let last = GenerationChunk {
+            finish_reason: Some(reason),
+            usage: usage.map(|usage| UsageBody::new(usage, steering.clone())),
+            steering,
+            ..self.chunk(index, String::new())
+        };
+        vec![json(&last)]
     }
 }
 
 impl NativeWording {
-    fn chunk(&self, text: String) -> GenerationChunk {
+    fn chunk(&self, index: usize, text: String) -> GenerationChunk {
         GenerationChunk {
             id: self.identity.id.clone(),
             object: "generation.chunk",
             created: self.identity.created,
             model: self.identity.model.clone(),
+            index,
             text,
             finish_reason: None,
             token_ids: None,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::{ApiError, ErrorBody};
-use crate::service::{App, LivePolicy, WeightsOffers};
+use super::weights::steering_headers;
+use crate::service::{Access, App, LivePolicy, WeightsOffers};
 
 /// One thing that a policy trades off against others.
 #[derive(Debug, Serialize, ToSchema)]
@@ -86,7 +88,9 @@ pub(super) struct ObjectivesQuery {
     tag = "models",
     params(ObjectivesQuery),
     responses(
-        (status = 200, description = "The objectives.", body = Objectives),
+        (status = 200, description = "The objectives.", body = Objectives, headers(
+            ("x-policy-version" = String, description = "The version of the policy."),
+         )),
         (status = 400, description = "An unknown query parameter.", body = ErrorBody),
         (status = 404, description = "No such model.", body = ErrorBody),
     )
@@ -94,16 +98,22 @@ pub(super) struct ObjectivesQuery {
 pub(super) async fn get_objectives(
     State(app): State<Arc<App>>,
     query: Result<Query<ObjectivesQuery>, QueryRejection>,
-) -> Result<Json<Objectives>, ApiError> {
+) -> Result<(HeaderMap, Json<Objectives>), ApiError> {
     let Query(query) = query.map_err(|rejection| {
         let message = format!("the query takes only `model`: {}", rejection.body_text());
         ApiError::invalid("unknown_parameter", message)
     })?;
     let policy = app
-        .steer(query.model.as_deref(), WeightsOffers::default())?
+        .steer(
+            query.model.as_deref(),
+            &WeightsOffers::default(),
+            &Access::open(),
+        )
+        .await?
         .policy;
     let manifest = policy.manifest.as_ref();
-    Ok(Json(Objectives {
+    let headers = steering_headers(&policy.version, None);
+    let body = Objectives {
         object: "objectives",
         model: policy.id.clone(),
         policy_version: policy.version.clone(),
@@ -113,5 +123,6 @@ pub(super) async fn get_objectives(
         evaluation: manifest
             .map(|manifest| manifest.evaluation.clone())
             .filter(|e| !e.is_null()),
-    }))
+    };
+    Ok((headers, Json(body)))
 }

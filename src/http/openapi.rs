@@ -17,7 +17,9 @@ use utoipa::OpenApi;
     ),
     tags(
         (name = "generation", description = "Steered answers."),
+        (name = "tokens", description = "Text to tokens and back."),
         (name = "models", description = "What can be asked, and what it can be steered by."),
+        (name = "profiles", description = "Weights with a name, and learning them from choices."),
         (name = "operation", description = "For whoever runs the server."),
     )
 )]
@@ -25,10 +27,11 @@ pub(super) struct Document;
 
 /// The document as it is committed: indented, with a final line break.
 pub fn openapi_json() -> String {
-    render(&super::routes().into_openapi())
+    render(super::routes().into_openapi())
 }
 
-pub(super) fn render(document: &utoipa::openapi::OpenApi) -> String {
+pub(super) fn render(mut document: utoipa::openapi::OpenApi) -> String {
+    super::auth::describe(&mut document);
     // a document is strings, lists and maps; it always serialises
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::weights::Steering;
-use crate::service::{Answer, AnswerToken};
+use crate::service::{AnswerToken, Answers, Speller};
 use crate::types::{TokenId, Usage};
 
 /// The log-probability that stands for impossible: JSON has no infinity.
@@ -20,6 +20,8 @@ pub(super) struct UsageBody {
     completion_tokens: usize,
     /// Both together.
     total_tokens: usize,
+    /// Of the prompt.
+    prompt_tokens_details: PromptTokensDetails,
     /// As at the top level; some clients keep only `usage`.
     steering: Option<Steering>,
 }
@@ -29,15 +31,24 @@ impl UsageBody {
         let Usage {
             prompt_tokens,
             completion_tokens,
+            cached_tokens,
         } = usage;
         let total_tokens = prompt_tokens + completion_tokens;
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens,
+            prompt_tokens_details: PromptTokensDetails { cached_tokens },
             steering,
         }
     }
+}
+
+/// More of a prompt's tokens.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct PromptTokensDetails {
+    /// Tokens that were not computed again.
+    cached_tokens: usize,
 }
 
 /// Log-probabilities of an answer's tokens.
@@ -68,17 +79,12 @@ pub(super) struct SpelledToken {
 }
 
 impl Logprobs {
-    pub(super) fn of(answer: &Answer, tokens: &[AnswerToken]) -> Self {
+    pub(super) fn of(speller: &Speller, tokens: &[AnswerToken]) -> Self {
         let spell = |id: TokenId, logprob: f32| {
-            let (token, bytes) = answer.spell(id);
-            let logprob = if logprob.is_finite() {
-                logprob
-            } else {
-                LOWEST_LOGPROB
-            };
+            let (token, bytes) = (speller.text(id), speller.bytes(id));
             SpelledToken {
                 token,
-                logprob,
+                logprob: finite(logprob),
                 bytes,
             }
         };
@@ -93,6 +99,14 @@ impl Logprobs {
         Self {
             content: content.collect(),
         }
+    }
+}
+
+/// A log-probability that JSON can hold.
+pub(super) fn finite(logprob: f32) -> f32 {
+    match logprob.is_finite() {
+        true => logprob,
+        false => LOWEST_LOGPROB,
     }
 }
 
@@ -116,19 +130,27 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(prefix: &str, answer: &Answer, warnings: Vec<String>) -> Self {
-        let policy = &answer.steered.policy;
-        let created = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs());
+    pub(super) fn of(prefix: &str, answers: &Answers, warnings: Vec<String>) -> Self {
+        let policy = &answers.steered.policy;
         Self {
-            id: format!("{prefix}-{}", uuid::Uuid::now_v7().simple()),
-            created,
+            id: new_id(prefix),
+            created: now(),
             model: policy.id.clone(),
             system_fingerprint: format!("fp_{}_{}", env!("CARGO_PKG_VERSION"), policy.version),
-            seed: answer.seed,
-            steering: answer.steered.steering.as_ref().map(Steering::from),
+            seed: answers.seed,
+            steering: answers.steered.steering.as_ref().map(Steering::from),
             warnings,
         }
     }
+}
+
+/// A new reply's id.
+pub(super) fn new_id(prefix: &str) -> String {
+    format!("{prefix}-{}", uuid::Uuid::now_v7().simple())
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    age.map_or(0, |age| age.as_secs())
 }

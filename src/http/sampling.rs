@@ -1,12 +1,15 @@
 //! The sampling fields that every generating route shares.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
 use crate::service::SamplingInput;
+use crate::types::TokenId;
 
-/// How tokens are chosen, and how the reply is told.
+/// How tokens are chosen.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(super) struct SamplingFields {
     /// 0 to 2; 0 always takes the likeliest token. Default: the checkpoint's, else 1.
@@ -21,6 +24,23 @@ pub(super) struct SamplingFields {
     /// Keep tokens with at least this share of the likeliest token's probability; 0 is off.
     #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f64>,
+    /// Keep the tokens whose surprise is nearest to the expected one, up to this share; above 0,
+    /// up to 1 (off).
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    typical_p: Option<f64>,
+    /// Taken off the logit of each token that was generated already; 0 is off.
+    #[schema(minimum = -2, maximum = 2)]
+    presence_penalty: Option<f64>,
+    /// Taken off a token's logit for each time that it was generated already; 0 is off.
+    #[schema(minimum = -2, maximum = 2)]
+    frequency_penalty: Option<f64>,
+    /// Divides the positive and multiplies the negative logits of tokens of prompt and answer;
+    /// above 0, up to 2; 1 is off. Default: the checkpoint's, else 1.
+    #[schema(exclusive_minimum = 0, maximum = 2)]
+    repetition_penalty: Option<f64>,
+    /// Token ids, each with what is added to its logit: -100 to 100.
+    #[schema(value_type = Option<BTreeMap<String, f64>>)]
+    logit_bias: Option<BTreeMap<String, f64>>,
     /// Same seed, weights, policy version and prompt: same answer. Drawn and told where absent.
     #[schema(minimum = 0)]
     seed: Option<u64>,
@@ -28,7 +48,6 @@ pub(super) struct SamplingFields {
     #[schema(value_type = Option<StopSchema>)]
     stop: Option<StopField>,
     /// Token ids that end the answer and are no part of its text.
-    #[serde(default)]
     stop_token_ids: Option<Vec<u32>>,
     /// Most tokens to generate. Default: the checkpoint's or the server's, within the context.
     #[schema(minimum = 1)]
@@ -41,55 +60,35 @@ pub(super) struct SamplingFields {
     min_tokens: Option<u64>,
     /// Go on past the end-of-sequence token until `max_tokens`.
     ignore_eos: Option<bool>,
+}
+
+/// Whether each token's log-probability is told, as chats ask for it.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub(super) struct LogprobsFields {
     /// Tell each token's log-probability.
     logprobs: Option<bool>,
     /// With `logprobs`: tell also this many of the likeliest tokens at each place.
     #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<u64>,
-    /// Answers per prompt; only 1 so far.
-    #[schema(minimum = 1, maximum = 1)]
-    n: Option<u64>,
-    /// Add `token_ids` to the reply.
-    return_token_ids: Option<bool>,
-    /// Send the answer as server-sent events.
-    stream: Option<bool>,
 }
 
-/// How a reply is told.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ReplyOptions {
-    pub(super) stream: bool,
-    pub(super) token_ids: bool,
-    pub(super) logprobs: bool,
+impl LogprobsFields {
+    /// How many alternatives are told with each token; `None` where nothing is.
+    pub(super) fn read(&self) -> Result<Option<u64>, ApiError> {
+        match (self.logprobs.unwrap_or(false), self.top_logprobs) {
+            (true, top) => Ok(Some(top.unwrap_or(0))),
+            (false, None | Some(0)) => Ok(None),
+            (false, Some(_)) => {
+                let message = "`top_logprobs` needs `logprobs` to be true";
+                Err(ApiError::invalid("invalid_value", message).with_param("top_logprobs"))
+            }
+        }
+    }
 }
 
 impl SamplingFields {
-    /// Takes the fields apart into what the engine and the reply need.
-    pub(super) fn split(self) -> Result<(SamplingInput, ReplyOptions), ApiError> {
-        let logprobs = self.logprobs.unwrap_or(false);
-        self.check(logprobs)?;
-        let reply = ReplyOptions {
-            stream: self.stream.unwrap_or(false),
-            token_ids: self.return_token_ids.unwrap_or(false),
-            logprobs,
-        };
-        let sampling = SamplingInput {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-            seed: self.seed,
-            stop: self.stop.map_or_else(Vec::new, |stop| stop.0),
-            stop_token_ids: self.stop_token_ids.unwrap_or_default(),
-            max_tokens: self.max_tokens.or(self.max_completion_tokens),
-            min_tokens: self.min_tokens,
-            ignore_eos: self.ignore_eos.unwrap_or(false),
-            top_logprobs: logprobs.then(|| self.top_logprobs.unwrap_or(0)),
-        };
-        Ok((sampling, reply))
-    }
-
-    fn check(&self, logprobs: bool) -> Result<(), ApiError> {
+    /// The fields as the service takes them, without log-probabilities.
+    pub(super) fn read(self) -> Result<SamplingInput, ApiError> {
         if let (Some(a), Some(b)) = (self.max_tokens, self.max_completion_tokens)
             && a != b
         {
@@ -99,18 +98,45 @@ impl SamplingFields {
             );
             return Err(ApiError::invalid("invalid_value", message).with_param("max_tokens"));
         }
-        if let Some(n) = self.n
-            && n != 1
-        {
-            let message = format!("`n` must be 1, got {n}: this server gives one answer a request");
-            return Err(ApiError::invalid("unsupported_parameter", message).with_param("n"));
-        }
-        if self.top_logprobs.is_some_and(|top| top > 0) && !logprobs {
-            let message = "`top_logprobs` needs `logprobs` to be true";
-            return Err(ApiError::invalid("invalid_value", message).with_param("top_logprobs"));
-        }
-        Ok(())
+        Ok(SamplingInput {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            repetition_penalty: self.repetition_penalty,
+            logit_bias: read_biases(self.logit_bias.unwrap_or_default())?,
+            seed: self.seed,
+            stop: self.stop.map_or_else(Vec::new, |stop| stop.0),
+            stop_token_ids: self.stop_token_ids.unwrap_or_default(),
+            max_tokens: self.max_tokens.or(self.max_completion_tokens),
+            min_tokens: self.min_tokens,
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+            top_logprobs: None,
+        })
     }
+}
+
+/// JSON has only text as keys, so ids come as text.
+fn read_biases(stated: BTreeMap<String, f64>) -> Result<Vec<(TokenId, f64)>, ApiError> {
+    let mut biases: Vec<(TokenId, f64)> = Vec::with_capacity(stated.len());
+    for (key, bias) in stated {
+        let quoted: String = key.chars().take(40).collect();
+        let refuse = |problem: &str| {
+            let message = format!("`logit_bias` names `{quoted}`, {problem}");
+            ApiError::invalid("invalid_value", message).with_param("logit_bias")
+        };
+        let id = key
+            .parse::<TokenId>()
+            .map_err(|_| refuse("expected a token id as in {\"42\": -100}"))?;
+        if biases.iter().any(|(seen, _)| *seen == id) {
+            return Err(refuse("which stands there twice"));
+        }
+        biases.push((id, bias));
+    }
+    Ok(biases)
 }
 
 /// `stop`: a string or several.

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use super::envelope::RequestId;
 use super::error::ApiError;
-use super::tell::Wording;
-use crate::service::{Answer, RequestError};
+use super::tell::{Piece, Wording};
+use crate::service::{AnswerEvent, Answers, RequestError};
 
 /// Proxies cut streams that are silent for a minute; a comment keeps them open.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -31,17 +31,17 @@ pub(super) fn json(chunk: &impl Serialize) -> String {
     })
 }
 
-/// Streams an answer. `ending` resolves when what still runs has to be cut.
-pub(super) fn stream_answer<W: Wording>(
-    answer: Answer,
+/// Streams answers, side by side.
+pub(super) fn stream_answers<W: Wording>(
+    answers: Answers,
     mut wording: W,
     request_id: RequestId,
     headers: HeaderMap,
 ) -> Response {
-    let ending = answer.ending().boxed();
+    let ending = answers.ending().boxed();
     let ready = wording.opening().into();
     let teller = Teller {
-        answer,
+        answers,
         wording,
         request_id,
         ending,
@@ -59,11 +59,12 @@ pub(super) fn stream_answer<W: Wording>(
     response
 }
 
-/// An answer on its way to the wire.
+/// Answers on their way to the wire.
 struct Teller<W> {
-    answer: Answer,
+    answers: Answers,
     wording: W,
     request_id: RequestId,
+    /// Resolves when what still runs has to be cut.
     ending: BoxFuture<'static, ()>,
     ready: VecDeque<String>,
     over: bool,
@@ -97,12 +98,21 @@ impl<W: Wording> Teller<W> {
 
     async fn step(&mut self) -> Result<(), ApiError> {
         let event = tokio::select! {
-            event = self.answer.next() => event,
+            event = self.answers.next() => event,
             () = &mut self.ending => return Err(RequestError::Draining.into()),
         };
         match event {
             Some(event) => {
-                let words = self.wording.word(&self.answer, event?);
+                let (index, event) = event?;
+                let words = match event {
+                    AnswerEvent::Delta { text, tokens } => {
+                        let piece = Piece { text, tokens };
+                        self.wording.piece(&self.answers, index, piece)
+                    }
+                    AnswerEvent::Finished { reason, .. } => {
+                        self.wording.end(index, reason, self.answers.usage())
+                    }
+                };
                 self.ready.extend(words);
             }
             None => {

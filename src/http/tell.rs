@@ -1,4 +1,4 @@
-//! Tells an answer, whole or as a stream, in a route's own words.
+//! Tells answers, whole or as a stream, in a route's own words.
 
 use std::time::Duration;
 
@@ -6,45 +6,55 @@ use axum::response::Response;
 
 use super::envelope::RequestId;
 use super::error::ApiError;
-use super::sse::stream_answer;
+use super::sse::stream_answers;
 use super::weights::steering_headers;
-use crate::service::{Answer, AnswerEvent, RequestError, WholeAnswer};
+use crate::service::{AnswerToken, Answers, RequestError, WholeAnswer};
+use crate::types::{FinishReason, Usage};
 
 /// How long a stream waits for its first token before it commits to 200, so that what fails at
 /// once fails with a proper status; after that pings keep the connection open.
 const FIRST_TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The shapes of one route.
+/// The shapes of one route. `index` is an answer's place among those of the request.
 pub(super) trait Wording: Send + 'static {
-    /// The whole answer.
-    fn whole(self, answer: &Answer, whole: WholeAnswer) -> Response;
+    /// All answers, whole, and what they cost together.
+    fn whole(self, answers: &Answers, whole: Vec<WholeAnswer>, usage: Usage) -> Response;
     /// What a stream says before the first token, as JSON.
     fn opening(&mut self) -> Vec<String>;
-    /// What a stream says of an event, as JSON; the last event closes the answer.
-    fn word(&mut self, answer: &Answer, event: AnswerEvent) -> Vec<String>;
+    /// What a stream says of a piece of an answer, as JSON.
+    fn piece(&mut self, answers: &Answers, index: usize, piece: Piece) -> Vec<String>;
+    /// What a stream says at an answer's end, as JSON. `usage` is there with the last one.
+    fn end(&mut self, index: usize, reason: FinishReason, usage: Option<Usage>) -> Vec<String>;
 }
 
-/// Replies with an answer. Whoever drops the reply cancels the answer.
+/// A piece of an answer.
+pub(super) struct Piece {
+    pub(super) text: String,
+    pub(super) tokens: Vec<AnswerToken>,
+}
+
+/// Replies with answers. Whoever drops the reply cancels them.
 pub(super) async fn tell<W: Wording>(
-    mut answer: Answer,
+    mut answers: Answers,
     as_stream: bool,
     request_id: RequestId,
     wording: W,
 ) -> Result<Response, ApiError> {
-    let steered = &answer.steered;
+    let steered = &answers.steered;
     let headers = steering_headers(&steered.policy.version, steered.steering.as_ref());
     if as_stream {
-        if let Ok(first) = tokio::time::timeout(FIRST_TOKEN_PATIENCE, answer.ready()).await {
+        if let Ok(first) = tokio::time::timeout(FIRST_TOKEN_PATIENCE, answers.ready()).await {
             first?;
         }
-        return Ok(stream_answer(answer, wording, request_id, headers));
+        return Ok(stream_answers(answers, wording, request_id, headers));
     }
-    let ending = answer.ending();
+    let ending = answers.ending();
     let whole = tokio::select! {
-        whole = answer.collect() => whole?,
+        whole = answers.collect() => whole?,
         () = ending => return Err(RequestError::Draining.into()),
     };
-    let mut response = wording.whole(&answer, whole);
+    let usage = answers.usage().unwrap_or_default();
+    let mut response = wording.whole(&answers, whole, usage);
     response.headers_mut().extend(headers);
     Ok(response)
 }

@@ -107,17 +107,27 @@ pub(super) fn header_weights(headers: &HeaderMap) -> Result<Option<RawWeights>, 
         .map_err(|problem| refuse(&problem))
 }
 
-/// Names and numbers, in the objectives' order, written with no more digits than they have.
+/// Numbers by name, in an order that says something, written with no more digits than they have.
 #[derive(Debug, Clone)]
-pub(super) struct NamedWeights(Vec<(String, f32)>);
+pub(super) struct NamedNumbers(pub(super) Vec<(String, f32)>);
 
-impl Serialize for NamedWeights {
+impl Serialize for NamedNumbers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, weight) in &self.0 {
-            map.serialize_entry(name, weight)?;
+        for (name, number) in &self.0 {
+            map.serialize_entry(name, number)?;
         }
         map.end()
+    }
+}
+
+/// Names and numbers as they were written, in their order.
+#[derive(Debug, Clone)]
+pub(super) struct WideWeights(pub(super) Vec<(String, f64)>);
+
+impl Serialize for WideWeights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, weight)| (name, weight)))
     }
 }
 
@@ -126,11 +136,12 @@ impl Serialize for NamedWeights {
 pub(super) struct Steering {
     /// The weights that were asked for, normalised to sum 1.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
-    weights: NamedWeights,
+    weights: NamedNumbers,
     /// The weights that the policy was told: rounded to the precision it was trained with.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
-    encoded: NamedWeights,
-    /// Who asked: `body`, `header`, `model` (the suffix), or `default` (the checkpoint).
+    encoded: NamedNumbers,
+    /// Who asked: `body`, `header`, `profile`, `model` (the suffix), `user` (a profile), `key`
+    /// (its default profile), or `default` (the checkpoint).
     source: &'static str,
     /// The version of the policy that answered.
     policy_version: String,
@@ -139,8 +150,8 @@ pub(super) struct Steering {
 impl From<&SteeringUsed> for Steering {
     fn from(used: &SteeringUsed) -> Self {
         Self {
-            weights: NamedWeights(used.weights.clone()),
-            encoded: NamedWeights(used.encoded.clone()),
+            weights: NamedNumbers(used.weights.clone()),
+            encoded: NamedNumbers(used.encoded.clone()),
             source: used.source.as_str(),
             policy_version: used.policy_version.clone(),
         }

@@ -17,7 +17,7 @@ mod rope;
 mod storage;
 
 pub use attention::{AttentionShape, SpanRange, causal_attention};
-pub use cached_attention::{CachedSpan, cached_attention};
+pub use cached_attention::{BLOCK_TOKENS, CachedRows, CachedSpan, cached_attention};
 pub use gated::{Activation, gated};
 pub use head::{HeadSettings, token_logprobs};
 pub use norm::rms_norm;

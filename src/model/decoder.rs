@@ -7,13 +7,13 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use crate::kernel::matmul::Precision;
-use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
+use crate::kernel::{BLOCK_TOKENS, CachedSpan, HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
 use super::ModelError;
 use super::batch::ForwardBatch;
 use super::config::DecoderConfig;
-use super::kv::KvCache;
+use super::kv::{BlockId, KvPool, Paged};
 use super::layer::{Layer, Norm, Pass};
 use super::linear::Linear;
 use super::tensors::{TensorFiles, TensorSource};
@@ -104,12 +104,16 @@ impl Decoder {
         &self.config
     }
 
-    /// An empty cache for one sequence.
-    pub fn new_cache(&self) -> KvCache {
-        KvCache::new(
-            self.config.num_layers(),
-            self.config.num_kv_heads * self.config.head_dim,
-        )
+    /// A pool for the keys and values of `blocks * BLOCK_TOKENS` tokens.
+    pub fn new_pool(&self, blocks: usize) -> KvPool {
+        let heads = (self.config.num_kv_heads, self.config.head_dim);
+        KvPool::new(self.config.num_layers(), heads, blocks)
+    }
+
+    /// Bytes that a pool needs for one token.
+    pub fn token_bytes(&self) -> usize {
+        let width = self.config.num_kv_heads * self.config.head_dim;
+        2 * self.config.num_layers() * width * size_of::<f32>()
     }
 
     /// Path, outputs and inputs of every linear layer that an adapter can change.
@@ -152,31 +156,67 @@ impl Decoder {
         self.run(batch, None)
     }
 
-    /// Like `forward`, each span going on where its cache ends; `caches` is parallel to the spans.
+    /// Like `forward`, each span going on after the tokens that the pool holds in its table's
+    /// blocks; `tables` is parallel to the spans.
     ///
-    /// The caches grow by the spans' tokens; after an error they are as before.
+    /// Writes the spans' own tokens to the pool, and nothing else, whether it succeeds or not.
     pub fn forward_cached(
         &self,
         batch: &ForwardBatch,
-        caches: &mut [&mut KvCache],
+        tables: &[&[BlockId]],
+        pool: &mut KvPool,
     ) -> Result<Tensor, ModelError> {
-        let before: Vec<usize> = caches.iter().map(|cache| cache.len()).collect();
-        let result = self.run(batch, Some(caches));
-        for ((cache, span), before) in caches.iter_mut().zip(&batch.spans).zip(before) {
-            match result {
-                Ok(_) => cache.advance(span.len),
-                Err(_) => cache.truncate(before),
-            }
+        let places = self.places(batch, tables, pool)?;
+        let paged = Paged {
+            pool,
+            spans: &places,
+        };
+        self.run(batch, Some(paged))
+    }
+
+    /// Where each span lies in the pool, once that is known to be inside it.
+    fn places<'a>(
+        &self,
+        batch: &ForwardBatch,
+        tables: &[&'a [BlockId]],
+        pool: &KvPool,
+    ) -> Result<Vec<CachedSpan<'a>>, ModelError> {
+        let fail = |reason: String| ModelError::Compute(candle_core::Error::Msg(reason));
+        if tables.len() != batch.spans.len() {
+            let (tables, spans) = (tables.len(), batch.spans.len());
+            return Err(fail(format!("{tables} block tables for {spans} spans")));
         }
-        result
+        let places = batch.spans.iter().zip(tables).map(|(span, blocks)| {
+            let positions = &batch.positions[span.start..span.start + span.len];
+            let first_position = positions.first().map_or(0, |first| *first as usize);
+            let needed = (first_position + span.len).div_ceil(BLOCK_TOKENS);
+            let stray = blocks
+                .iter()
+                .find(|block| **block as usize >= pool.blocks());
+            match stray {
+                Some(block) => Err(fail(format!("block {block} of {}", pool.blocks()))),
+                None if blocks.len() < needed => Err(fail(format!(
+                    "{} blocks for {} tokens, expected {needed}",
+                    blocks.len(),
+                    first_position + span.len
+                ))),
+                None => Ok(CachedSpan {
+                    start: span.start,
+                    len: span.len,
+                    first_position,
+                    blocks,
+                }),
+            }
+        });
+        places.collect()
     }
 
     fn run(
         &self,
         batch: &ForwardBatch,
-        mut caches: Option<&mut [&mut KvCache]>,
+        mut paged: Option<Paged<'_>>,
     ) -> Result<Tensor, ModelError> {
-        self.check(batch, caches.as_deref())?;
+        self.check(batch)?;
         let segments = batch.segments();
         let spans = batch
             .spans
@@ -198,21 +238,13 @@ impl Decoder {
             x = (x * f64::from(self.config.embedding_scale))?;
         }
         for (layer, config) in self.layers.iter().zip(&self.config.layers) {
-            x = layer.forward(
-                &x,
-                &pass,
-                config.rope.map(|rope| &self.ropes[rope]),
-                caches.as_deref_mut(),
-            )?;
+            let rope = config.rope.map(|rope| &self.ropes[rope]);
+            x = layer.forward(&x, &pass, rope, paged.as_mut())?;
         }
         self.norm.forward(&x)
     }
 
-    fn check(
-        &self,
-        batch: &ForwardBatch,
-        caches: Option<&[&mut KvCache]>,
-    ) -> Result<(), ModelError> {
+    fn check(&self, batch: &ForwardBatch) -> Result<(), ModelError> {
         let vocabulary = self.config.vocab_size;
         if batch.is_empty() {
             let reason = "a forward pass needs at least one token".to_owned();
@@ -225,15 +257,6 @@ impl Decoder {
         {
             return Err(ModelError::Compute(candle_core::Error::Msg(format!(
                 "token {id} is outside the vocabulary of {vocabulary}"
-            ))));
-        }
-        if let Some(caches) = caches
-            && caches.len() != batch.spans.len()
-        {
-            return Err(ModelError::Compute(candle_core::Error::Msg(format!(
-                "{} caches for {} spans",
-                caches.len(),
-                batch.spans.len()
             ))));
         }
         Ok(())

@@ -6,14 +6,14 @@ use candle_core::Tensor;
 
 use crate::kernel::matmul::Precision;
 use crate::kernel::{
-    Activation, AttentionShape, CachedSpan, RopeTable, SpanRange, cached_attention,
-    causal_attention, gated, rms_norm, rope,
+    Activation, AttentionShape, RopeTable, SpanRange, cached_attention, causal_attention, gated,
+    rms_norm, rope,
 };
 
 use super::ModelError;
 use super::batch::Segment;
 use super::config::DecoderConfig;
-use super::kv::KvCache;
+use super::kv::Paged;
 use super::linear::{Linear, LinearShape};
 use super::tensors::TensorSource;
 
@@ -103,12 +103,12 @@ impl Layer {
         x: &Tensor,
         pass: &Pass<'_>,
         rope: Option<&Arc<RopeTable>>,
-        caches: Option<&mut [&mut KvCache]>,
+        paged: Option<&mut Paged<'_>>,
     ) -> Result<Tensor, ModelError> {
         let normed = self.input_norm.forward(x)?;
         let mut attended = self
             .attention
-            .forward(&normed, pass, rope, (self.index, caches))?;
+            .forward(&normed, pass, rope, (self.index, paged))?;
         if let Some(norm) = &self.attention_out_norm {
             attended = norm.forward(&attended)?;
         }
@@ -231,7 +231,7 @@ impl Attention {
         x: &Tensor,
         pass: &Pass<'_>,
         table: Option<&Arc<RopeTable>>,
-        cache: (usize, Option<&mut [&mut KvCache]>),
+        cache: (usize, Option<&mut Paged<'_>>),
     ) -> Result<Tensor, ModelError> {
         let [mut q, mut k, v] = self.project(x, pass.segments)?;
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
@@ -245,22 +245,9 @@ impl Attention {
         }
         let attended = match cache {
             (_, None) => causal_attention(&q, &k, &v, &pass.spans, self.shape)?,
-            (layer, Some(caches)) => {
-                for (span, cache) in pass.spans.iter().zip(caches.iter_mut()) {
-                    cache.append(layer, (span.start, span.len), &k, &v)?;
-                }
-                let spans: Vec<CachedSpan<'_>> = pass
-                    .spans
-                    .iter()
-                    .zip(caches.iter())
-                    .map(|(span, cache)| CachedSpan {
-                        start: span.start,
-                        len: span.len,
-                        keys: &cache.layer(layer).keys,
-                        values: &cache.layer(layer).values,
-                    })
-                    .collect();
-                cached_attention(&q, &spans, self.shape)?
+            (layer, Some(paged)) => {
+                paged.pool.write(layer, paged.spans, (&k, &v))?;
+                cached_attention(&q, paged.spans, paged.pool.layer(layer), self.shape)?
             }
         };
         let width = self.shape.heads * self.shape.head_dim;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
@@ -28,6 +29,7 @@ pub struct LoraSettings {
 
 /// The low-rank updates of a decoder's linear layers.
 pub struct LoraAdapter {
+    generation: u64,
     config: LoraConfig,
     pairs: BTreeMap<String, LoraPair>,
     vars: Vec<(String, Var)>,
@@ -53,6 +55,12 @@ const PREFIX: &str = "base_model.model.";
 
 fn tensor_name(module: &str, side: char) -> String {
     format!("{PREFIX}{module}.lora_{side}.weight")
+}
+
+/// A number that no adapter of this process has had.
+fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl LoraAdapter {
@@ -102,6 +110,7 @@ impl LoraAdapter {
             });
         }
         Ok(Self {
+            generation: next_generation(),
             config,
             pairs,
             vars: Vec::new(),
@@ -162,10 +171,18 @@ impl LoraAdapter {
             pairs.insert(module, pair);
         }
         Ok(Self {
+            generation: next_generation(),
             config,
             pairs,
             vars,
         })
+    }
+
+    /// A number, above 0, that no other adapter of this process has or had: what was computed
+    /// through one is never taken for another's, though it lie at the same address later. `None`
+    /// for an adapter in training, whose values change.
+    pub fn generation(&self) -> Option<u64> {
+        self.vars.is_empty().then_some(self.generation)
     }
 
     /// Trainable variables by tensor name, in a fixed order; empty for a loaded adapter.
@@ -185,6 +202,7 @@ impl LoraAdapter {
             pairs.insert(module.clone(), copied);
         }
         Ok(Self {
+            generation: next_generation(),
             config: self.config.clone(),
             pairs,
             vars: Vec::new(),

@@ -15,6 +15,7 @@ mod lora;
 mod lora_config;
 mod tensors;
 
+pub use crate::kernel::BLOCK_TOKENS;
 pub use crate::kernel::matmul::Precision;
 pub use batch::{ForwardBatch, Span};
 pub use config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling};
@@ -22,6 +23,6 @@ pub use decoder::Decoder;
 pub use error::ModelError;
 pub use family::Family;
 pub use init::TrainableTensors;
-pub use kv::KvCache;
+pub use kv::{BlockId, KvPool};
 pub use lora::{LoraAdapter, LoraSettings};
 pub use tensors::{TensorFiles, TensorSource, save_tensors, write_atomically};

@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::access::{Access, AccessError};
 use super::error::{LoadError, RequestError};
 use super::folder::ModelFolder;
+use super::keys::KeyRing;
 use super::lifecycle::Lifecycle;
 use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
+use super::structured::Grammars;
 use crate::engine::{EngineConfig, EngineHandle};
 use crate::model::{Decoder, LoraAdapter};
+use crate::store::Store;
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::base_hash;
 
@@ -37,6 +41,10 @@ pub struct App {
     pub(super) encoder: Arc<PromptEncoder>,
     pub(super) defaults: SamplingDefaults,
     pub(super) lifecycle: Arc<Lifecycle>,
+    /// Profiles and keys; `None` on the command line, which has neither.
+    pub(super) store: Option<Store>,
+    keys: KeyRing,
+    pub(super) grammars: Grammars,
     policies: Vec<Arc<LivePolicy>>,
     default: usize,
 }
@@ -62,6 +70,7 @@ impl App {
             decoder: &decoder,
             encoder: &encoder,
             hash: &hash,
+            root,
         };
         let policies = folder
             .policies
@@ -78,9 +87,32 @@ impl App {
             encoder: Arc::new(encoder),
             defaults,
             lifecycle: Arc::new(Lifecycle::default()),
+            store: None,
+            keys: KeyRing::default(),
+            grammars: Grammars::default(),
             policies,
             default: folder.default,
         })
+    }
+
+    /// The same with profiles and keys.
+    #[must_use]
+    pub fn with_store(self, store: Store) -> Self {
+        Self {
+            store: Some(store),
+            ..self
+        }
+    }
+
+    /// What the caller with this secret may do. A server without keys is open to all.
+    ///
+    /// # Errors
+    /// No key, none that is valid, or keys cannot be checked.
+    pub async fn authenticate(&self, secret: Option<&str>) -> Result<Access, AccessError> {
+        match &self.store {
+            Some(store) => self.keys.authenticate(store, secret).await,
+            None => Ok(Access::open()),
+        }
     }
 
     /// Every model, the base first.

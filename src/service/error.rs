@@ -6,8 +6,10 @@ use super::offer::WeightsSource;
 use crate::engine::EngineError;
 use crate::model::ModelError;
 use crate::steering::{ManifestError, WeightError};
+use crate::store::StoreError;
 use crate::text::TextError;
 use crate::training::TrainingError;
+use crate::types::ConstraintError;
 
 /// A request that cannot be answered. Everything above `Engine` is the caller's to mend or retry.
 #[derive(Debug, thiserror::Error)]
@@ -20,17 +22,54 @@ pub enum RequestError {
         /// The ids that exist, for the message.
         known: String,
     },
-    /// A model suffix that is not a list of weights.
-    #[error(
-        "no profile is named `{name}`; after the @ of a model write NAME=NUMBER pairs, \
-         for example `{example}`"
-    )]
+    /// No such profile.
+    #[error("no profile is named `{name}` ({from}); GET /v1/profiles lists them")]
     ProfileNotFound {
-        /// What stands after the `@`.
+        /// What the caller named.
         name: String,
-        /// A suffix that would work.
-        example: String,
+        /// Where.
+        from: WeightsSource,
     },
+    /// A profile is not of the version that the caller expects.
+    #[error("the profile `{id}` {found}, expected {expected}; read it again and repeat the change")]
+    ProfileChanged {
+        /// The profile.
+        id: String,
+        /// What it is, in words.
+        found: String,
+        /// What it should be, in words.
+        expected: String,
+    },
+    /// Weights outside what the caller's key may ask for.
+    #[error(
+        "this API key may ask for a share of `{objective}` from {least} to {most}, and these \
+         weights give it {weight}"
+    )]
+    WeightForbidden {
+        /// The objective.
+        objective: String,
+        /// Its share, after normalisation to sum 1.
+        weight: f32,
+        /// The least share.
+        least: f32,
+        /// The greatest share.
+        most: f32,
+    },
+    /// Texts that cannot be scored under a model, where scores could be sent instead.
+    #[error(
+        "the texts cannot be scored; send the scores instead, `rewards_chosen` and \
+         `rewards_rejected` or `candidate_rewards`: {problem}"
+    )]
+    Unscorable {
+        /// Why not.
+        problem: String,
+    },
+    /// The state cannot be read or written.
+    #[error("the server's state cannot be reached")]
+    Store(#[from] StoreError),
+    /// The server keeps no state.
+    #[error("this server keeps no profiles; start it with `serve`, which has a data folder")]
+    NoStore,
     /// A field whose value is out of its range or of the wrong form.
     #[error("`{param}` {problem}")]
     Invalid {
@@ -94,17 +133,45 @@ pub enum RequestError {
     Prompt {
         /// The model's id.
         model: String,
+        /// The field that holds it.
+        field: &'static str,
         /// Whether the messages are at fault, not the checkpoint.
         by_caller: bool,
         /// Why not.
         #[source]
         source: TextError,
     },
+    /// The rewards of a policy cannot be had.
+    #[error("{problem}")]
+    Rewards {
+        /// What is missing, and what would be right.
+        problem: String,
+    },
+    /// One point of a sweep is at fault.
+    #[error("point {index} of the sweep")]
+    Point {
+        /// Which one, counted from 0.
+        index: usize,
+        /// What is wrong with it.
+        #[source]
+        source: Box<RequestError>,
+    },
+    /// The output constraint became too much work on the way.
+    #[error("the answer's grammar could not be followed to its end")]
+    Constraint(#[source] ConstraintError),
     /// Too many requests are waiting.
     #[error("the queue is full: all {capacity} places are taken; try again shortly")]
     QueueFull {
         /// Running and waiting places together.
         capacity: usize,
+    },
+    /// Too many prompt tokens are waiting.
+    #[error("the queue is full: {waiting} of {limit} prompt tokens are waiting; try again shortly")]
+    QueuedTokensFull {
+        /// Prompt tokens that wait.
+        waiting: usize,
+        /// Most that may wait.
+        limit: usize,
     },
     /// The server is about to end.
     #[error("the server is shutting down; send the request again, to another instance")]
@@ -115,6 +182,29 @@ pub enum RequestError {
     /// The engine failed on this request.
     #[error("the engine failed on this request")]
     Engine(#[source] EngineError),
+}
+
+impl From<EngineError> for RequestError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::QueueFull { capacity } => Self::QueueFull { capacity },
+            EngineError::QueuedTokensFull { waiting, limit, .. } => {
+                Self::QueuedTokensFull { waiting, limit }
+            }
+            EngineError::ContextOverflow {
+                prompt_tokens,
+                max_tokens,
+                limit,
+            } => Self::ContextOverflow {
+                context: limit,
+                prompt_tokens,
+                completion: format!(" and {max_tokens} of completion"),
+            },
+            EngineError::Stopped | EngineError::Restarted => Self::EngineStopped,
+            EngineError::Constraint(source) => Self::Constraint(source),
+            other => Self::Engine(other),
+        }
+    }
 }
 
 impl RequestError {

@@ -1,42 +1,55 @@
-//! From a caller's wish to a running answer: policy, weights, prompt, sampling, engine.
+//! From a caller's wish to running answers: policy, weights, prompts, sampling, engine.
 
 use std::sync::Arc;
 
-use super::answer::Answer;
+use super::access::Access;
+use super::answer::{Answer, Plan};
+use super::answers::Answers;
 use super::app::App;
 use super::error::RequestError;
 use super::lifecycle::Phase;
 use super::offer::{RawWeights, WeightsOffers, WeightsSource};
 use super::policy::LivePolicy;
+use super::prompt::{PromptInput, PromptTokens};
 use super::resolve::resolve;
-use super::sampling::{Room, SamplingInput};
+use super::sampling::{Room, SamplingInput, seed_of};
 use super::selector::Selector;
-use crate::engine::{EngineError, GenerationRequest};
-use crate::text::TextError;
-use crate::types::{ControlSpan, Message, SamplingParams, TokenId};
+use crate::engine::{EngineError, GenerationRequest, Guidance};
+use crate::text::GrammarSource;
+use crate::types::{ControlSpan, SamplingParams, TokenConstraint};
 
-/// What is to be answered.
-#[derive(Debug, Clone)]
-pub enum PromptInput {
-    /// Plain text; one turn of the user where the checkpoint has a chat template.
-    Text(String),
-    /// A conversation.
-    Dialogue(Vec<Message>),
-}
+/// Most answers to one prompt.
+pub const MAX_N: usize = 16;
+/// Most answers of one request, over all its prompts.
+pub const MAX_ANSWERS: usize = 64;
+/// Highest `guidance`.
+pub const MAX_GUIDANCE: f64 = 10.0;
 
 /// One request, as a transport understood it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct GenerationInput {
     /// The request's `model`, suffix and all.
     pub model: Option<String>,
-    /// What is to be answered.
-    pub prompt: PromptInput,
+    /// What is to be answered: one prompt, or several side by side.
+    pub prompts: Vec<PromptInput>,
     /// Weights of the body's `objective_weights`.
     pub body_weights: Option<RawWeights>,
     /// Weights of the header.
     pub header_weights: Option<RawWeights>,
+    /// The body's `profile`.
+    pub profile: Option<String>,
+    /// OpenAI's `user`.
+    pub user: Option<String>,
+    /// Who asks.
+    pub access: Access,
     /// How tokens are chosen.
     pub sampling: SamplingInput,
+    /// Answers to each prompt.
+    pub n: Option<u64>,
+    /// How far beyond its weights the policy is pushed, away from equal weights; 1 is not at all.
+    pub guidance: Option<f64>,
+    /// What the answer must be, and the field that says so.
+    pub grammar: Option<(&'static str, GrammarSource)>,
 }
 
 /// A model id and the weights that go with it.
@@ -48,6 +61,8 @@ pub struct Steered {
     pub steering: Option<SteeringUsed>,
     /// The control span of its prompt.
     pub(super) span: Option<ControlSpan>,
+    /// Who asked.
+    pub(super) access: Access,
 }
 
 /// The steering of one answer, as replies tell it.
@@ -63,47 +78,201 @@ pub struct SteeringUsed {
     pub policy_version: String,
 }
 
+/// One sequence on its way to the engine.
+pub(super) struct Sequence {
+    pub(super) prompt: PromptTokens,
+    pub(super) sampling: SamplingParams,
+}
+
+/// What the sequences of one request have in common.
+pub(super) struct Together<'a> {
+    pub(super) policy: &'a LivePolicy,
+    pub(super) access: &'a Access,
+    pub(super) guidance: f64,
+    pub(super) constraint: Option<Box<dyn TokenConstraint>>,
+    pub(super) stop: &'a [String],
+}
+
+impl GenerationInput {
+    /// Checks everything that depends on neither policy nor prompt; returns `n`.
+    pub(super) fn check(&self) -> Result<usize, RequestError> {
+        self.sampling.check()?;
+        for prompt in &self.prompts {
+            prompt.check()?;
+        }
+        let n = self.n.unwrap_or(1);
+        if !(1..=MAX_N as u64).contains(&n) {
+            let problem = format!("must be between 1 and {MAX_N}, got {n}");
+            return Err(RequestError::invalid("n", problem));
+        }
+        let n = n as usize;
+        if self.prompts.len() * n > MAX_ANSWERS {
+            let problem = format!(
+                "asks for {} prompts with {n} answers each; at most {MAX_ANSWERS} answers are \
+                 given to one request",
+                self.prompts.len()
+            );
+            return Err(RequestError::invalid("prompt", problem));
+        }
+        if let Some(guidance) = self.guidance
+            && !(0.0..=MAX_GUIDANCE).contains(&guidance)
+        {
+            let problem = format!("must be between 0 and {MAX_GUIDANCE}, got {guidance}");
+            return Err(RequestError::invalid("guidance", problem));
+        }
+        if let Some((field, _)) = &self.grammar {
+            self.sampling.check_beside_grammar(field)?;
+        }
+        Ok(n)
+    }
+}
+
 impl App {
-    /// Checks a request, hands it to the engine, and returns the answer under way.
+    /// Checks a request, hands it to the engine, and returns the answers under way.
     ///
     /// # Errors
     /// Whatever is wrong with the request, or that the engine cannot take it.
-    pub async fn generate(&self, input: GenerationInput) -> Result<Answer, RequestError> {
-        if self.lifecycle.phase() > Phase::Serving {
-            return Err(RequestError::Draining);
-        }
-        input.sampling.check()?;
-        check_prompt(&input.prompt)?;
+    pub async fn generate(&self, input: GenerationInput) -> Result<Answers, RequestError> {
+        self.check_serving()?;
+        let n = input.check()?;
         let offers = WeightsOffers {
             body: input.body_weights,
             header: input.header_weights,
-            model: None,
+            profile: input.profile,
+            user: input.user,
         };
-        let steered = self.steer(input.model.as_deref(), offers)?;
-        let prompt = self.encode(input.prompt, &steered).await?;
-        let room = Room {
+        let steered = self
+            .steer(input.model.as_deref(), &offers, &input.access)
+            .await?;
+        let neutral = self.neutral_span(&steered, input.guidance)?;
+        let constraint = self.constraint(input.grammar.as_ref()).await?;
+        let spans = vec![(steered.span.clone(), neutral)];
+        let prompts = self.encode(input.prompts, spans, &steered.policy).await?;
+        let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
+        let seed = input.sampling.seed_or_drawn();
+        let mut sequences = Vec::with_capacity(prompts.len() * n);
+        for prompt in prompts {
+            let sampling = input.sampling.resolve(&self.defaults, self.room(&prompt))?;
+            sampling_fits(&sampling, n)?;
+            sequences.extend((0..n).map(|choice| Sequence {
+                prompt: prompt.clone(),
+                sampling: SamplingParams {
+                    seed: seed_of(seed, choice),
+                    ..sampling.clone()
+                },
+            }));
+        }
+        let together = Together {
+            policy: &steered.policy,
+            access: &steered.access,
+            guidance: input.guidance.unwrap_or(1.0),
+            constraint,
+            stop: &input.sampling.stop,
+        };
+        let choices = self.start(sequences, &together)?;
+        steered.access.charge_tokens(prompt_tokens);
+        Ok(Answers::new(self, steered, choices, n))
+    }
+
+    /// Refuses new work once the process is about to end.
+    pub(super) fn check_serving(&self) -> Result<(), RequestError> {
+        match self.lifecycle.phase() > Phase::Serving {
+            true => Err(RequestError::Draining),
+            false => Ok(()),
+        }
+    }
+
+    /// How much room a prompt leaves.
+    pub(super) fn room(&self, prompt: &PromptTokens) -> Room {
+        Room {
             context: self.engine.context_length(),
-            prompt_tokens: prompt.len(),
+            prompt_tokens: prompt.longest(),
             vocabulary: self.engine.vocab_size(),
+        }
+    }
+
+    /// The span of equal weights, where guidance needs it and it says something else.
+    pub(super) fn neutral_span(
+        &self,
+        steered: &Steered,
+        guidance: Option<f64>,
+    ) -> Result<Option<ControlSpan>, RequestError> {
+        let Some(guidance) = guidance else {
+            return Ok(None);
         };
-        let sampling = input.sampling.resolve(&self.defaults, room)?;
-        self.submit(steered, prompt, sampling, input.sampling.stop)
+        let Some(manifest) = &steered.policy.manifest else {
+            let problem = format!(
+                "needs a model with objectives, and `{}` has none; {}",
+                steered.policy.id,
+                self.describe_steerable()
+            );
+            return Err(RequestError::invalid("guidance", problem));
+        };
+        let objectives = &manifest.objectives;
+        let span = manifest
+            .conditioning
+            .render(objectives, &objectives.equal());
+        Ok(Some(span).filter(|span| guidance != 1.0 && steered.span.as_ref() != Some(span)))
+    }
+
+    /// Hands sequences to the engine, all or none.
+    pub(super) fn start(
+        &self,
+        sequences: Vec<Sequence>,
+        together: &Together<'_>,
+    ) -> Result<Vec<Answer>, RequestError> {
+        let (mut requests, mut plans) = (Vec::new(), Vec::new());
+        for Sequence { prompt, sampling } in sequences {
+            let request = GenerationRequest::new(prompt.tokens, sampling.clone());
+            plans.push(Plan {
+                prompt_tokens: request.prompt.len(),
+                sampling,
+                stop: together.stop.to_vec(),
+                access: together.access.clone(),
+            });
+            let scale = together.guidance as f32;
+            requests.push(GenerationRequest {
+                adapter: together.policy.adapter.clone(),
+                caller: together.access.caller,
+                cache_salt: together.access.caller,
+                guidance: prompt.neutral.map(|prompt| Guidance { prompt, scale }),
+                constraint: together.constraint.as_ref().map(|c| c.boxed_clone()),
+                ..request
+            });
+        }
+        let count = requests.len();
+        let streams = self.engine.submit_group(requests);
+        let streams = streams.map_err(|error| match error {
+            // would never be admitted, so trying again later does not help
+            EngineError::QueueFull { capacity } if count > capacity => {
+                let problem = format!(
+                    "asks for {count} answers at once, but this server has {capacity} places"
+                );
+                RequestError::invalid("n", problem)
+            }
+            other => other.into(),
+        })?;
+        let answers = streams.into_iter().zip(plans);
+        Ok(answers
+            .map(|(stream, plan)| Answer::new(self, stream, plan))
+            .collect())
     }
 
     /// Finds the policy of a `model` field and its weights.
     ///
     /// # Errors
-    /// No such model, or weights that it cannot take.
-    pub fn steer(
+    /// No such model, or weights that it cannot take or this caller may not ask for.
+    pub async fn steer(
         &self,
         model: Option<&str>,
-        mut offers: WeightsOffers,
+        offers: &WeightsOffers,
+        access: &Access,
     ) -> Result<Steered, RequestError> {
         let selector = Selector::parse(model)?;
-        offers.model = selector.weights;
         let policy = Arc::clone(self.policy(selector.id.as_deref())?);
+        let mut gathered = self.explicit_weights(offers, selector.suffix).await?;
         let Some(manifest) = &policy.manifest else {
-            if let Some((from, _)) = offers.explicit().next() {
+            if let Some(&(from, _)) = gathered.first() {
                 let (model, steerable) = (policy.id.clone(), self.describe_steerable());
                 return Err(RequestError::NoObjectives {
                     model,
@@ -115,10 +284,14 @@ impl App {
                 policy,
                 steering: None,
                 span: None,
+                access: access.clone(),
             });
         };
+        if gathered.is_empty() {
+            gathered.extend(self.implied_weights(offers.user.as_deref(), access).await?);
+        }
         let objectives = &manifest.objectives;
-        let resolved = resolve(objectives, &offers)?;
+        let resolved = resolve(objectives, &gathered, access)?;
         let encoded = resolved.vector.rounded(manifest.conditioning.decimals);
         let named = |weights: &[f32]| {
             let names = objectives.iter().map(|objective| objective.name.clone());
@@ -135,10 +308,11 @@ impl App {
             policy,
             steering: Some(steering),
             span: Some(span),
+            access: access.clone(),
         })
     }
 
-    fn describe_steerable(&self) -> String {
+    pub(super) fn describe_steerable(&self) -> String {
         let ids: Vec<_> = self
             .policies()
             .iter()
@@ -153,84 +327,13 @@ impl App {
             ),
         }
     }
-
-    async fn encode(
-        &self,
-        prompt: PromptInput,
-        steered: &Steered,
-    ) -> Result<Vec<TokenId>, RequestError> {
-        let encoder = Arc::clone(&self.encoder);
-        let span = steered.span.clone();
-        let model = steered.policy.id.clone();
-        // a long prompt takes long to encode; the event loop must not wait for it
-        let encoded = tokio::task::spawn_blocking(move || match prompt {
-            PromptInput::Dialogue(messages) => encoder.encode_chat(&messages, span.as_ref()),
-            PromptInput::Text(text) if encoder.has_chat_template() => {
-                encoder.encode_chat(&[Message::user(text)], span.as_ref())
-            }
-            PromptInput::Text(text) => encoder.encode_prompt(&text, span.as_ref()),
-        });
-        match encoded.await {
-            Ok(tokens) => tokens.map_err(|source| {
-                let by_caller = !matches!(source, TextError::Tokenizer { .. });
-                RequestError::Prompt {
-                    model,
-                    by_caller,
-                    source,
-                }
-            }),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-
-    fn submit(
-        &self,
-        steered: Steered,
-        prompt: Vec<TokenId>,
-        sampling: SamplingParams,
-        stop: Vec<String>,
-    ) -> Result<Answer, RequestError> {
-        let prompt_tokens = prompt.len();
-        let adapter = steered.policy.adapter.clone();
-        let request = GenerationRequest {
-            prompt,
-            adapter,
-            sampling: sampling.clone(),
-        };
-        let tokens = self.engine.submit(request).map_err(|error| match error {
-            EngineError::QueueFull { capacity } => RequestError::QueueFull { capacity },
-            EngineError::Stopped => RequestError::EngineStopped,
-            other => RequestError::Engine(other),
-        })?;
-        Ok(Answer::new(
-            self,
-            steered,
-            tokens,
-            super::answer::Plan {
-                sampling,
-                stop,
-                prompt_tokens,
-            },
-        ))
-    }
 }
 
-fn check_prompt(prompt: &PromptInput) -> Result<(), RequestError> {
-    match prompt {
-        PromptInput::Text(text) if text.trim().is_empty() => Err(RequestError::invalid(
-            "prompt",
-            "must hold some text, got an empty string",
-        )),
-        PromptInput::Dialogue(messages) if messages.is_empty() => Err(RequestError::invalid(
-            "messages",
-            "must hold at least one message, got none",
-        )),
-        PromptInput::Dialogue(messages) if messages.iter().all(|m| m.content.trim().is_empty()) => {
-            Err(RequestError::invalid(
-                "messages",
-                "must hold some text, got only empty contents",
-            ))
-        }
-        _ => Ok(()),
+/// Several greedy answers to one prompt would be one answer several times.
+fn sampling_fits(sampling: &SamplingParams, n: usize) -> Result<(), RequestError> {
+    if n > 1 && sampling.temperature == 0.0 {
+        let problem = format!("must be 1 where temperature is 0, got {n}: all would be the same");
+        return Err(RequestError::invalid("n", problem));
     }
+    Ok(())
 }

@@ -67,6 +67,7 @@ impl Inspection {
             decoder: &decoder,
             encoder: &encoder,
             hash: &hash,
+            root,
         };
         for (index, policy) in folder.policies.iter().enumerate() {
             self.describe_policy(policy, index == folder.default, &base);

@@ -1,31 +1,52 @@
 //! What the product does, without a transport: resolves weights, encodes prompts, streams answers.
 //!
 //! [`App`] is the one place where model, text, steering and engine meet. A request enters as a
-//! [`GenerationInput`] and leaves as an [`Answer`]; past `resolve` no unchecked weight exists.
+//! [`GenerationInput`] and leaves as [`Answers`]; past `resolve` no unchecked weight exists.
 
+mod access;
 mod answer;
+mod answers;
 mod app;
+mod comparisons;
 mod error;
 mod folder;
 mod generation;
 mod inspect;
+mod keys;
 mod lifecycle;
+mod limits;
 mod offer;
 mod policy;
+mod profiles;
+mod prompt;
 mod readiness;
 mod resolve;
 mod sampling;
+mod scoring;
 mod selector;
+mod structured;
+mod sweep;
+mod tokens;
 
-pub use answer::{Answer, AnswerEvent, AnswerToken, WholeAnswer};
+pub use crate::text::GrammarSource;
+pub use access::{Access, AccessError, OpenToAll, Scope, WeightRange, may_listen};
+pub use answer::{AnswerEvent, AnswerToken};
+pub use answers::{Answers, WholeAnswer};
 pub use app::{App, ServiceSettings};
+pub use comparisons::{Belief, ComparedAnswers, Learned, MAX_CANDIDATES, RawRewards};
 pub use error::{LoadError, RequestError, chain};
 pub use folder::{MANIFEST_FILE, ModelFolder, PolicyFolder};
-pub use generation::{GenerationInput, PromptInput, Steered, SteeringUsed};
+pub use generation::{GenerationInput, MAX_ANSWERS, MAX_GUIDANCE, MAX_N, Steered, SteeringUsed};
 pub use inspect::Inspection;
+pub use keys::{ApiKey, ApiSecret, NewKey, create_key, list_keys, revoke_key};
 pub use lifecycle::{Lifecycle, Phase};
+pub use limits::Standing;
 pub use offer::{RawWeights, WeightsOffers, WeightsSource};
 pub use policy::LivePolicy;
+pub use profiles::{MAX_PAGE, Profile, ProfileInput};
+pub use prompt::PromptInput;
 pub use readiness::Unready;
 pub use sampling::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, SamplingInput};
-pub use selector::{DEFAULT_MODEL, Selector};
+pub use selector::{DEFAULT_MODEL, Selector, Suffix};
+pub use sweep::{MAX_POINTS, Sweep, SweepInput, SweepPoints, Swept, SweptAnswer};
+pub use tokens::{Speller, TokenizeInput, Tokenized};

@@ -50,8 +50,14 @@ pub enum WeightsSource {
     Body,
     /// The header `x-objective-weights`.
     Header,
-    /// A suffix of the model's name, `MODEL@NAME=NUMBER,...`.
+    /// The profile that the body's `profile` names.
+    Profile,
+    /// A suffix of the model's name, `MODEL@NAME=NUMBER,...` or `MODEL@PROFILE`.
     Model,
+    /// The profile that OpenAI's `user` names.
+    User,
+    /// The API key's default profile.
+    Key,
     /// The checkpoint's manifest; no caller asked.
     Default,
 }
@@ -62,7 +68,10 @@ impl WeightsSource {
         match self {
             Self::Body => "body",
             Self::Header => "header",
+            Self::Profile => "profile",
             Self::Model => "model",
+            Self::User => "user",
+            Self::Key => "key",
             Self::Default => "default",
         }
     }
@@ -72,7 +81,10 @@ impl WeightsSource {
         match self {
             Self::Body | Self::Default => "objective_weights",
             Self::Header => "x-objective-weights",
+            Self::Profile => "profile",
             Self::Model => "model",
+            Self::User => "user",
+            Self::Key => "authorization",
         }
     }
 }
@@ -82,34 +94,26 @@ impl fmt::Display for WeightsSource {
         f.write_str(match self {
             Self::Body => "the field `objective_weights`",
             Self::Header => "the header `x-objective-weights`",
+            Self::Profile => "the profile in `profile`",
             Self::Model => "the suffix of `model`",
+            Self::User => "the profile of `user`",
+            Self::Key => "the default profile of the API key",
             Self::Default => "the checkpoint's defaults",
         })
     }
 }
 
-/// Every explicit offer of one request.
+/// What a request says of weights, beside its `model`.
 #[derive(Debug, Clone, Default)]
 pub struct WeightsOffers {
     /// From the body.
     pub body: Option<RawWeights>,
     /// From the header.
     pub header: Option<RawWeights>,
-    /// From the model's suffix.
-    pub model: Option<RawWeights>,
-}
-
-impl WeightsOffers {
-    /// The offers that were made, strongest first.
-    pub fn explicit(&self) -> impl Iterator<Item = (WeightsSource, &RawWeights)> {
-        [
-            (WeightsSource::Body, &self.body),
-            (WeightsSource::Header, &self.header),
-            (WeightsSource::Model, &self.model),
-        ]
-        .into_iter()
-        .filter_map(|(source, offer)| offer.as_ref().map(|raw| (source, raw)))
-    }
+    /// The body's `profile`.
+    pub profile: Option<String>,
+    /// OpenAI's `user`: no wish of its own, but where it names a profile, better than nothing.
+    pub user: Option<String>,
 }
 
 #[cfg(test)]

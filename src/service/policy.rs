@@ -1,10 +1,11 @@
 //! One model id of the API: a base or a policy over it, with what it can be steered by.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::LoadError;
 use super::folder::{MANIFEST_FILE, PolicyFolder};
+use super::scoring::Scorer;
 use crate::model::{Decoder, LoraAdapter};
 use crate::steering::SteeringManifest;
 use crate::text::PromptEncoder;
@@ -29,6 +30,10 @@ pub struct LivePolicy {
     pub manifest: Option<SteeringManifest>,
     /// Its adapter; `None` is the base alone.
     pub adapter: Option<Arc<LoraAdapter>>,
+    /// The rewards that it was trained on.
+    pub(super) scorer: Scorer,
+    /// The folder of its base.
+    pub(super) root: PathBuf,
 }
 
 /// What a policy must fit.
@@ -37,6 +42,8 @@ pub(super) struct BaseParts<'a> {
     pub(super) encoder: &'a PromptEncoder,
     /// Of the base's configuration, tokenizer and tensors.
     pub(super) hash: &'a str,
+    /// Its folder.
+    pub(super) root: &'a Path,
 }
 
 impl LivePolicy {
@@ -68,6 +75,8 @@ impl LivePolicy {
             id: folder.id.clone(),
             manifest,
             adapter,
+            scorer: Scorer::default(),
+            root: base.root.to_owned(),
         })
     }
 }

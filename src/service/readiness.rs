@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::app::App;
 use super::error::RequestError;
 use super::lifecycle::Phase;
-use crate::engine::{EngineError, GenerationRequest, TokenEvent};
+use crate::engine::{GenerationRequest, TokenEvent};
 use crate::types::SamplingParams;
 
 /// A token as young as this proves that the engine decodes.
@@ -57,23 +57,15 @@ impl App {
             max_tokens: 1,
             ..Default::default()
         };
-        let request = GenerationRequest {
-            prompt: vec![first],
-            adapter: None,
-            sampling,
-        };
-        let failed = |error| match error {
-            EngineError::Stopped => RequestError::EngineStopped,
-            other => RequestError::Engine(other),
-        };
-        let mut tokens = self.engine.submit(request).map_err(failed)?;
+        let request = GenerationRequest::new(vec![first], sampling);
+        let mut tokens = self.engine.submit(request)?;
         match tokens.next().await {
             Some(TokenEvent::Token(_)) => {
                 self.lifecycle.token_decoded();
                 Ok(())
             }
             Some(TokenEvent::Finished { .. }) => Ok(()),
-            Some(TokenEvent::Failed(error)) => Err(failed(error)),
+            Some(TokenEvent::Failed(error)) => Err(error.into()),
             None => Err(RequestError::EngineStopped),
         }
     }

@@ -1,11 +1,11 @@
 //! How a request wants its tokens chosen: ranges checked, the checkpoint's defaults filled in.
 
-use std::path::Path;
+mod defaults;
 
-use serde::Deserialize;
-
-use super::error::{LoadError, RequestError};
+use super::error::RequestError;
 use crate::types::{SamplingParams, TokenId};
+
+pub(super) use defaults::SamplingDefaults;
 
 /// Most stop strings of one request.
 pub const MAX_STOP_STRINGS: usize = 16;
@@ -15,6 +15,10 @@ pub const MAX_STOP_BYTES: usize = 256;
 pub(super) const MAX_STOP_IDS: usize = 256;
 /// Most alternatives reported with each token.
 pub const MAX_TOP_LOGPROBS: u64 = 20;
+/// Most biased tokens of one request.
+const MAX_BIASES: usize = 1024;
+/// Greatest bias, either way.
+const MAX_BIAS: f64 = 100.0;
 
 /// Sampling fields as a caller wrote them; absent ones are `None`.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +31,16 @@ pub struct SamplingInput {
     pub top_k: Option<i64>,
     /// 0 to 1; 0 is off.
     pub min_p: Option<f64>,
+    /// Above 0, up to 1; 1 is off.
+    pub typical_p: Option<f64>,
+    /// -2 to 2; 0 is off.
+    pub presence_penalty: Option<f64>,
+    /// -2 to 2; 0 is off.
+    pub frequency_penalty: Option<f64>,
+    /// Above 0, up to 2; 1 is off.
+    pub repetition_penalty: Option<f64>,
+    /// Added to the logits of single tokens, each -100 to 100.
+    pub logit_bias: Vec<(TokenId, f64)>,
     /// Absent: drawn at random, and told in the reply.
     pub seed: Option<u64>,
     /// Strings that end the answer; not part of it.
@@ -41,89 +55,6 @@ pub struct SamplingInput {
     pub ignore_eos: bool,
     /// `Some(k)`: report each token's log-probability and the k likeliest alternatives.
     pub top_logprobs: Option<u64>,
-}
-
-/// What the checkpoint's `generation_config.json` states, else what the server does.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SamplingDefaults {
-    /// Temperature.
-    pub temperature: f64,
-    /// Nucleus mass.
-    pub top_p: f64,
-    /// Likeliest tokens kept; 0 is off.
-    pub top_k: i64,
-    /// Least share of the likeliest token's probability; 0 is off.
-    pub min_p: f64,
-    /// Tokens generated where a request states none.
-    pub max_tokens: usize,
-    /// The model's own end-of-sequence ids.
-    pub eos_token_ids: Vec<TokenId>,
-}
-
-/// The part of `generation_config.json` that matters here; the file has many other keys.
-#[derive(Debug, Default, Deserialize)]
-struct GenerationConfig {
-    do_sample: Option<bool>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    top_k: Option<i64>,
-    min_p: Option<f64>,
-    max_new_tokens: Option<usize>,
-    eos_token_id: Option<OneOrMany>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(TokenId),
-    Many(Vec<TokenId>),
-}
-
-impl SamplingDefaults {
-    /// Reads `generation_config.json` where the folder has one.
-    ///
-    /// `eos` are the ids known from the configuration and the tokenizer, `max_tokens` the
-    /// server's own default length.
-    ///
-    /// # Errors
-    /// The file cannot be read or is not what it should be.
-    pub fn load(dir: &Path, eos: &[TokenId], max_tokens: usize) -> Result<Self, LoadError> {
-        let path = dir.join("generation_config.json");
-        let stated = match std::fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| LoadError::Json { path, source })?
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                GenerationConfig::default()
-            }
-            Err(source) => return Err(LoadError::Io { path, source }),
-        };
-        Ok(Self::from_stated(stated, eos, max_tokens))
-    }
-
-    fn from_stated(stated: GenerationConfig, eos: &[TokenId], max_tokens: usize) -> Self {
-        // An explicit `do_sample: false` states greedy decoding; many files just leave it out.
-        let temperature = match stated.do_sample {
-            Some(false) => 0.0,
-            _ => stated.temperature.unwrap_or(1.0),
-        };
-        let mut eos_token_ids = eos.to_vec();
-        eos_token_ids.extend(match stated.eos_token_id {
-            Some(OneOrMany::One(id)) => vec![id],
-            Some(OneOrMany::Many(ids)) => ids,
-            None => Vec::new(),
-        });
-        eos_token_ids.sort_unstable();
-        eos_token_ids.dedup();
-        Self {
-            temperature,
-            top_p: stated.top_p.unwrap_or(1.0),
-            top_k: stated.top_k.unwrap_or(0),
-            min_p: stated.min_p.unwrap_or(0.0),
-            max_tokens: stated.max_new_tokens.unwrap_or(max_tokens).max(1),
-            eos_token_ids,
-        }
-    }
 }
 
 /// How much room a prompt leaves, and which ids exist.
@@ -145,12 +76,11 @@ impl SamplingInput {
     pub fn check(&self) -> Result<(), RequestError> {
         in_range("temperature", self.temperature, 0.0, 2.0)?;
         in_range("min_p", self.min_p, 0.0, 1.0)?;
-        if let Some(value) = self.top_p
-            && !(value > 0.0 && value <= 1.0)
-        {
-            let problem = format!("must be above 0 and at most 1, got {value}");
-            return Err(RequestError::invalid("top_p", problem));
-        }
+        in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
+        above_zero("top_p", self.top_p, 1.0)?;
+        above_zero("typical_p", self.typical_p, 1.0)?;
+        above_zero("repetition_penalty", self.repetition_penalty, 2.0)?;
         if let Some(value) = self.top_k
             && value < -1
         {
@@ -169,7 +99,42 @@ impl SamplingInput {
             let problem = format!("must be between 0 and {MAX_TOP_LOGPROBS}, got {value}");
             return Err(RequestError::invalid("top_logprobs", problem));
         }
+        self.check_biases()?;
         self.check_stops()
+    }
+
+    fn check_biases(&self) -> Result<(), RequestError> {
+        if self.logit_bias.len() > MAX_BIASES {
+            let problem = format!(
+                "takes up to {MAX_BIASES} tokens, got {}",
+                self.logit_bias.len()
+            );
+            return Err(RequestError::invalid("logit_bias", problem));
+        }
+        for (id, bias) in &self.logit_bias {
+            let param = format!("logit_bias.{id}");
+            in_range(&param, Some(*bias), -MAX_BIAS, MAX_BIAS)?;
+        }
+        Ok(())
+    }
+
+    /// A grammar ends an answer by the end-of-sequence token alone, so nothing may forbid it.
+    pub(super) fn check_beside_grammar(&self, field: &str) -> Result<(), RequestError> {
+        let against = match self {
+            _ if self.ignore_eos => "ignore_eos",
+            _ if self.min_tokens.unwrap_or(0) > 0 => "min_tokens",
+            _ => return Ok(()),
+        };
+        let problem = format!(
+            "cannot be combined with `{field}`: the answer ends where its grammar is complete"
+        );
+        Err(RequestError::invalid(against, problem))
+    }
+
+    /// The caller's seed, else a new one.
+    pub(super) fn seed_or_drawn(&self) -> u64 {
+        // 53 bits: what a JavaScript client can read back and send again unchanged
+        self.seed.unwrap_or_else(|| rand::random::<u64>() >> 11)
     }
 
     fn check_stops(&self) -> Result<(), RequestError> {
@@ -220,6 +185,12 @@ impl SamplingInput {
                 ));
             }
         }
+        for (id, _) in &self.logit_bias {
+            if *id as usize >= room.vocabulary {
+                let problem = format!("names no token: ids are below {}", room.vocabulary);
+                return Err(RequestError::invalid(format!("logit_bias.{id}"), problem));
+            }
+        }
         let mut stop_token_ids = defaults.eos_token_ids.clone();
         stop_token_ids.extend(&self.stop_token_ids);
         let top_k = self.top_k.unwrap_or(defaults.top_k);
@@ -228,14 +199,23 @@ impl SamplingInput {
             top_p: self.top_p.unwrap_or(defaults.top_p) as f32,
             top_k: usize::try_from(top_k).unwrap_or(0),
             min_p: self.min_p.unwrap_or(defaults.min_p) as f32,
-            // 53 bits: what a JavaScript client can read back and send again unchanged
-            seed: self.seed.unwrap_or_else(|| rand::random::<u64>() >> 11),
+            typical_p: self.typical_p.unwrap_or(defaults.typical_p) as f32,
+            presence_penalty: self.presence_penalty.unwrap_or(0.0) as f32,
+            frequency_penalty: self.frequency_penalty.unwrap_or(0.0) as f32,
+            repetition_penalty: self
+                .repetition_penalty
+                .unwrap_or(defaults.repetition_penalty) as f32,
+            logit_bias: self
+                .logit_bias
+                .iter()
+                .map(|(id, bias)| (*id, *bias as f32))
+                .collect(),
+            seed: self.seed_or_drawn(),
             max_tokens,
             min_tokens,
             stop_token_ids,
             ignore_eos: self.ignore_eos,
             logprobs: self.top_logprobs.map(|k| k as usize),
-            ..SamplingParams::default()
         })
     }
 
@@ -263,6 +243,30 @@ impl SamplingInput {
     }
 }
 
+/// The seed of a prompt's answer number `choice`; the first has the request's own.
+pub(super) fn seed_of(seed: u64, choice: usize) -> u64 {
+    if choice == 0 {
+        return seed;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(&(choice as u64).to_le_bytes());
+    let mut bytes = [0; 8];
+    hasher.finalize_xof().fill(&mut bytes);
+    // as above: what a JavaScript client can send again
+    u64::from_le_bytes(bytes) >> 11
+}
+
+fn above_zero(param: &str, value: Option<f64>, high: f64) -> Result<(), RequestError> {
+    match value {
+        Some(value) if !(value > 0.0 && value <= high) => {
+            let problem = format!("must be above 0 and at most {high}, got {value}");
+            Err(RequestError::invalid(param, problem))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn in_range(param: &str, value: Option<f64>, low: f64, high: f64) -> Result<(), RequestError> {
     match value {
         Some(value) if !(low..=high).contains(&value) => {
@@ -274,84 +278,4 @@ fn in_range(param: &str, value: Option<f64>, low: f64, high: f64) -> Result<(), 
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn defaults(stated: serde_json::Value) -> SamplingDefaults {
-        SamplingDefaults::from_stated(serde_json::from_value(stated).expect("sound"), &[9, 2], 256)
-    }
-
-    const ROOM: Room = Room {
-        context: 100,
-        prompt_tokens: 60,
-        vocabulary: 50,
-    };
-
-    #[test]
-    fn what_the_checkpoint_states_fills_what_the_request_leaves_out() {
-        let stated = defaults(json!({"temperature": 0.5, "top_k": 7, "eos_token_id": 3}));
-        assert_eq!(stated.eos_token_ids, [2, 3, 9]);
-        let asked = SamplingInput {
-            top_k: Some(-1),
-            ..SamplingInput::default()
-        };
-        let params = asked.resolve(&stated, ROOM).expect("fits");
-        assert_eq!(
-            (params.temperature, params.top_k, params.top_p),
-            (0.5, 0, 1.0)
-        );
-        assert_eq!(params.max_tokens, 40);
-        assert_eq!(params.stop_token_ids, [2, 3, 9]);
-    }
-
-    #[test]
-    fn only_an_explicit_do_sample_false_is_greedy() {
-        assert_eq!(
-            defaults(json!({"do_sample": false, "temperature": 0.7})).temperature,
-            0.0
-        );
-        assert_eq!(defaults(json!({"do_sample": true})).temperature, 1.0);
-        assert_eq!(defaults(json!({})).temperature, 1.0);
-    }
-
-    #[test]
-    fn absent_seeds_differ_and_survive_a_double() {
-        let draw = || {
-            SamplingInput::default()
-                .resolve(&defaults(json!({})), ROOM)
-                .expect("fits")
-                .seed
-        };
-        let (one, other) = (draw(), draw());
-        assert_ne!(one, other);
-        assert!(one < 1 << 53 && other < 1 << 53);
-    }
-
-    #[test]
-    fn a_prompt_that_leaves_no_room_overflows() {
-        for (prompt_tokens, max_tokens, fits) in [
-            (99, None, true),
-            (100, None, false),
-            (60, Some(40), true),
-            (60, Some(41), false),
-        ] {
-            let asked = SamplingInput {
-                max_tokens,
-                ..SamplingInput::default()
-            };
-            let room = Room {
-                prompt_tokens,
-                ..ROOM
-            };
-            let resolved = asked.resolve(&defaults(json!({})), room);
-            assert_eq!(resolved.is_ok(), fits, "{prompt_tokens} {max_tokens:?}");
-        }
-        let huge = SamplingInput {
-            max_tokens: Some(u64::MAX),
-            ..SamplingInput::default()
-        };
-        assert!(huge.resolve(&defaults(json!({})), ROOM).is_err());
-    }
-}
+mod tests;

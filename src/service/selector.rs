@@ -1,4 +1,4 @@
-//! Reads the request's `model`: an id, `default`, or either with weights behind an `@`.
+//! Reads the request's `model`: an id, `default`, or either with weights or a profile behind an `@`.
 
 use super::error::RequestError;
 use super::offer::RawWeights;
@@ -11,15 +11,24 @@ pub const DEFAULT_MODEL: &str = "default";
 pub struct Selector {
     /// The model's id; `None` is the default policy.
     pub id: Option<String>,
-    /// Weights of the suffix.
-    pub weights: Option<RawWeights>,
+    /// What stands behind the `@`.
+    pub suffix: Option<Suffix>,
+}
+
+/// What may stand behind a model's id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Suffix {
+    /// `NAME=NUMBER,...`.
+    Weights(RawWeights),
+    /// A profile's name.
+    Profile(String),
 }
 
 impl Selector {
     /// Takes `model` apart. Ids hold no `@`, so the first one starts the suffix.
     ///
     /// # Errors
-    /// The suffix is no list of weights.
+    /// There is nothing before or behind the `@`, or what has a `=` is no list of weights.
     pub fn parse(model: Option<&str>) -> Result<Self, RequestError> {
         let (id, suffix) = match model.map(|text| text.split_once('@').unwrap_or((text, ""))) {
             Some((id, suffix)) => (id, suffix),
@@ -29,22 +38,20 @@ impl Selector {
         let id = (!id.is_empty() && id != DEFAULT_MODEL).then(|| id.to_owned());
         if model == Some("") || (has_suffix && suffix.is_empty()) {
             let problem = "must be a model id, `default`, or one of these followed by \
-                           @NAME=NUMBER,...; leave it out for the default model";
+                           @NAME=NUMBER,... or @PROFILE; leave it out for the default model";
             return Err(RequestError::invalid("model", problem));
         }
-        let weights = match suffix {
+        let suffix = match suffix {
             "" => None,
-            pairs if pairs.contains('=') => Some(RawWeights::parse(pairs).map_err(|problem| {
-                RequestError::invalid("model", format!("has a suffix that {problem}"))
-            })?),
-            name => {
-                return Err(RequestError::ProfileNotFound {
-                    name: name.to_owned(),
-                    example: "default@helpfulness=0.7,harmlessness=0.3".to_owned(),
-                });
+            pairs if pairs.contains('=') => {
+                let weights = RawWeights::parse(pairs).map_err(|problem| {
+                    RequestError::invalid("model", format!("has a suffix that {problem}"))
+                })?;
+                Some(Suffix::Weights(weights))
             }
+            name => Some(Suffix::Profile(name.to_owned())),
         };
-        Ok(Self { id, weights })
+        Ok(Self { id, suffix })
     }
 }
 
@@ -53,13 +60,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_may_carry_weights() {
+    fn an_id_may_carry_weights_or_a_profile() {
         let named = |pairs: &[(&str, f64)]| {
-            Some(RawWeights::Named(
+            Some(Suffix::Weights(RawWeights::Named(
                 pairs.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect(),
-            ))
+            )))
         };
-        for (model, id, weights) in [
+        for (model, id, suffix) in [
             (None, None, None),
             (Some("default"), None, None),
             (Some("facts"), Some("facts"), None),
@@ -70,10 +77,15 @@ mod tests {
             ),
             (Some("@a=0.5,b=0.5"), None, named(&[("a", 0.5), ("b", 0.5)])),
             (Some("default@a=2"), None, named(&[("a", 2.0)])),
+            (
+                Some("facts@cautious"),
+                Some("facts"),
+                Some(Suffix::Profile("cautious".to_owned())),
+            ),
         ] {
             let expected = Selector {
                 id: id.map(str::to_owned),
-                weights,
+                suffix,
             };
             assert_eq!(
                 Selector::parse(model).expect("sound"),
@@ -85,10 +97,6 @@ mod tests {
 
     #[test]
     fn other_suffixes_are_refused() {
-        assert!(matches!(
-            Selector::parse(Some("facts@cautious")),
-            Err(RequestError::ProfileNotFound { .. })
-        ));
         for model in ["", "facts@", "facts@a=x", "facts@a=1,"] {
             let refused = Selector::parse(Some(model));
             assert!(

@@ -5,6 +5,7 @@ mod draw;
 mod error;
 mod manifest;
 mod objective;
+mod posterior;
 mod weights;
 
 pub use conditioning::{ConditioningKind, ConditioningTemplate};
@@ -12,4 +13,5 @@ pub use draw::WeightDraw;
 pub use error::{ManifestError, WeightError};
 pub use manifest::{BaseRef, NormalizerStats, SteeringManifest};
 pub use objective::{Objective, ObjectiveSet};
+pub use posterior::{Question, WeightPosterior};
 pub use weights::{WeightVector, parse_pairs};

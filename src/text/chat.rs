@@ -26,8 +26,15 @@ impl ChatTemplate {
     /// The template in `chat_template.jinja` or `tokenizer_config.json`; `None` without one.
     pub fn load(dir: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>, TextError> {
         let own_file = dir.join("chat_template.jinja");
-        if let Ok(source) = std::fs::read_to_string(&own_file) {
-            return Self::compile(&source, &own_file, tokenizer).map(Some);
+        match std::fs::read_to_string(&own_file) {
+            Ok(source) => return Self::compile(&source, &own_file, tokenizer).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(TextError::Io {
+                    path: own_file,
+                    source,
+                });
+            }
         }
         let config = dir.join("tokenizer_config.json");
         let template = read_json(&config)?.and_then(|json| json.get("chat_template").cloned());

@@ -3,6 +3,7 @@
 mod chat;
 mod detokenizer;
 mod error;
+mod grammar;
 mod prompt;
 mod shield;
 mod stop;
@@ -12,6 +13,7 @@ mod train;
 pub use chat::ChatTemplate;
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
+pub use grammar::{GrammarCompiler, GrammarError, GrammarSource, MAX_GRAMMAR_BYTES};
 pub use prompt::PromptEncoder;
 pub use stop::{StopMatcher, StopOutcome};
 pub use tokenizer::Tokenizer;

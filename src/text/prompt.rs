@@ -119,7 +119,15 @@ impl PromptEncoder {
         prompt: &str,
         span: Option<&ControlSpan>,
     ) -> Result<Vec<TokenId>, TextError> {
-        let ids = self.tokenizer.encode_with_bos(prompt)?;
+        self.encode_ids(self.tokenizer.encode_with_bos(prompt)?, span)
+    }
+
+    /// Token ids as they are, and the span among them.
+    pub fn encode_ids(
+        &self,
+        ids: Vec<TokenId>,
+        span: Option<&ControlSpan>,
+    ) -> Result<Vec<TokenId>, TextError> {
         let Some(span) = span else { return Ok(ids) };
         let at = match span.placement {
             Placement::PromptStart => self.after_bos(&ids),

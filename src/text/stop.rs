@@ -53,8 +53,8 @@ impl StopMatcher {
     }
 
     /// What was held back when the text ended without a stop string.
-    pub fn finish(self) -> String {
-        self.held
+    pub fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 }
 

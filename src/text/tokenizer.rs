@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
-use tokenizers::ModelWrapper;
+use tokenizers::{DecoderWrapper, ModelWrapper};
 
 use super::TextError;
 use crate::types::TokenId;
@@ -26,6 +26,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     /// An ordinary token, to decode others behind it.
     anchor: TokenId,
+    /// Whether pieces spell bytes in the alphabet of GPT-2, and nothing else happens to them.
+    byte_level: bool,
 }
 
 impl Tokenizer {
@@ -64,6 +66,7 @@ impl Tokenizer {
             vocab_size: largest.map_or(0, |id| id as usize + 1),
             named: named_tokens(dir)?,
             anchor,
+            byte_level: matches!(markup.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
             markup,
             plain,
             specials,
@@ -150,27 +153,42 @@ impl Tokenizer {
         }
     }
 
-    /// One token's bytes: of a byte-level piece its very bytes, else its text's.
+    /// One token's bytes: of a special token its name's, else what it adds to a text.
     pub fn token_bytes(&self, id: TokenId) -> Vec<u8> {
-        let piece = self.markup.id_to_token(id).unwrap_or_default();
-        let text = self.token_text(id);
-        if !text.contains('\u{FFFD}') {
-            return text.into_bytes();
+        match self.is_special(id) {
+            true => self.token_text(id).into_bytes(),
+            false => self.piece_bytes(id),
         }
-        piece
-            .chars()
-            .map(byte_of)
-            .collect::<Option<_>>()
-            .unwrap_or_else(|| text.into_bytes())
+    }
+
+    /// The bytes that a token which is not special adds to a text; none for an unknown one.
+    pub(super) fn piece_bytes(&self, id: TokenId) -> Vec<u8> {
+        let piece = self.markup.id_to_token(id).unwrap_or_default();
+        if self.byte_level {
+            let bytes = piece.chars().map(byte_of).collect::<Option<_>>();
+            // as in the library: what is not in the alphabet spells itself
+            return bytes.unwrap_or_else(|| piece.into_bytes());
+        }
+        match spelled_byte(&piece) {
+            Some(byte) => vec![byte],
+            // the blank of SentencePiece
+            None => piece.replace('\u{2581}', " ").into_bytes(),
+        }
+    }
+
+    /// Whether a text is its tokens' bytes, one after the other, read as UTF-8.
+    pub(super) fn joins_bytes(&self) -> bool {
+        self.byte_level
     }
 
     /// Whether the token spells one byte as `<0xNN>`, as byte fallback does.
     pub(super) fn is_byte_piece(&self, id: TokenId) -> bool {
-        let piece = self.markup.id_to_token(id).unwrap_or_default();
-        let digits = piece
-            .strip_prefix("<0x")
-            .and_then(|rest| rest.strip_suffix('>'));
-        digits.is_some_and(|digits| u8::from_str_radix(digits, 16).is_ok())
+        spelled_byte(&self.markup.id_to_token(id).unwrap_or_default()).is_some()
+    }
+
+    /// Tokens to text, special tokens' texts included.
+    pub fn decode_with_specials(&self, ids: &[TokenId]) -> String {
+        self.markup.decode(ids, false).unwrap_or_default()
     }
 
     /// One more than the largest token id.
@@ -212,6 +230,12 @@ fn encoding_failed(source: tokenizers::Error) -> TextError {
         action: "encoding the text",
         source,
     }
+}
+
+/// The byte of a piece `<0xNN>`.
+fn spelled_byte(piece: &str) -> Option<u8> {
+    let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
+    u8::from_str_radix(digits, 16).ok()
 }
 
 /// The byte that a character of the byte-level alphabet stands for (the table of GPT-2).

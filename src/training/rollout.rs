@@ -124,9 +124,8 @@ impl Sampler<'_> {
                 let sampling = self.sampling(purpose, &[step, place as u64, k]);
                 let prompt = asked.prompt.clone();
                 requests.push(GenerationRequest {
-                    prompt,
                     adapter: adapter.clone(),
-                    sampling,
+                    ..GenerationRequest::new(prompt, sampling)
                 });
             }
         }

@@ -78,6 +78,8 @@ pub enum FinishReason {
 pub struct Usage {
     /// Tokens of the prompt, conditioning included.
     pub prompt_tokens: usize,
+    /// Those of them that were not computed again: their keys and values were cached.
+    pub cached_tokens: usize,
     /// Tokens generated, the final stop token included.
     pub completion_tokens: usize,
 }

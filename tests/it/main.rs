@@ -10,5 +10,6 @@ mod fixtures;
 mod http;
 mod parity;
 mod rewards;
+mod store;
 mod text;
 mod training;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use steersman::model::{Decoder, ForwardBatch, LoraAdapter, ModelError};
+use steersman::model::{BLOCK_TOKENS, Decoder, ForwardBatch, LoraAdapter, ModelError};
 
 use crate::fixtures::{assert_close, fixture};
 
@@ -96,12 +96,15 @@ fn serving_forward_equals_training_forward_and_chunks_equal_the_whole() {
         let tokens = &golden.sequences()[0];
         let trained = logits(&decoder, tokens, None);
         let serve = |chunk: usize| {
-            let mut cache = decoder.new_cache();
+            let table: Vec<u32> = (0..tokens.len().div_ceil(BLOCK_TOKENS) as u32).collect();
+            let mut pool = decoder.new_pool(table.len());
             let mut all = Vec::new();
             for (index, part) in tokens.chunks(chunk).enumerate() {
                 let mut batch = ForwardBatch::default();
                 batch.push(part, index * chunk, None);
-                let hidden = decoder.forward_cached(&batch, &mut [&mut cache]).unwrap();
+                let hidden = decoder
+                    .forward_cached(&batch, &[&table], &mut pool)
+                    .unwrap();
                 let rows = decoder.logits(&hidden).unwrap().flatten_all().unwrap();
                 all.extend(rows.to_vec1::<f32>().unwrap());
             }
@@ -128,19 +131,30 @@ fn a_sequence_alone_equals_itself_in_a_batch() {
         let sequences = golden.sequences();
         let adapters = [None, Some(adapter.clone()), Some(adapter), None];
         let mut batch = ForwardBatch::default();
-        let mut caches: Vec<_> = adapters.iter().map(|_| decoder.new_cache()).collect();
+        // Blocks of one pool in no order: the places of neighbours are far apart and mixed.
+        let mut tables: Vec<Vec<u32>> = vec![Vec::new(); adapters.len()];
+        let longest = sequences.iter().map(Vec::len).max().unwrap();
+        for block in 0..longest.div_ceil(BLOCK_TOKENS) as u32 {
+            for (index, table) in tables.iter_mut().enumerate().rev() {
+                table.insert(0, block * adapters.len() as u32 + index as u32);
+            }
+        }
+        let mut pool = decoder.new_pool(longest.div_ceil(BLOCK_TOKENS) * adapters.len());
         for (index, adapter) in adapters.iter().enumerate() {
             batch.push(&sequences[index % sequences.len()], 0, adapter.clone());
         }
-        let mut caches: Vec<_> = caches.iter_mut().collect();
-        let hidden = decoder.forward_cached(&batch, &mut caches).unwrap();
+        let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
+        let hidden = decoder.forward_cached(&batch, &tables, &mut pool).unwrap();
         let together = decoder.logits(&hidden).unwrap();
         for (span, adapter) in batch.spans.iter().zip(adapters) {
             let mut alone = ForwardBatch::default();
             let rows = span.start..span.start + span.len;
             alone.push(&batch.token_ids[rows], 0, adapter);
-            let mut cache = decoder.new_cache();
-            let hidden = decoder.forward_cached(&alone, &mut [&mut cache]).unwrap();
+            let table: Vec<u32> = (0..span.len.div_ceil(BLOCK_TOKENS) as u32).collect();
+            let mut pool = decoder.new_pool(table.len());
+            let hidden = decoder
+                .forward_cached(&alone, &[&table], &mut pool)
+                .unwrap();
             let alone = decoder.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
             let rows = together.narrow(0, span.start, span.len).unwrap();
             assert!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use steersman::text::{Detokenizer, PromptEncoder, TextError, Tokenizer};
+use steersman::text::{Detokenizer, PromptEncoder, StopMatcher, StopOutcome, TextError, Tokenizer};
 use steersman::types::{ControlSpan, Message, Placement, TokenId};
 
 use crate::fixtures::fixture;
@@ -137,6 +137,124 @@ proptest! {
         text.push_str(&stream.finish());
         prop_assert_eq!(text, tokenizer.decode(&ids));
     }
+}
+
+/// Pieces as a sequence's own task makes them.
+fn streamed(tokenizer: &Arc<Tokenizer>, ids: &[TokenId]) -> Vec<String> {
+    let mut stream = Detokenizer::new(Arc::clone(tokenizer));
+    let mut pieces: Vec<String> = ids.iter().map(|id| stream.push(*id)).collect();
+    pieces.push(stream.finish());
+    pieces
+}
+
+fn whole_characters(pieces: &[String]) -> bool {
+    pieces.iter().all(|piece| !piece.contains('\u{FFFD}'))
+}
+
+/// A tokenizer of the SentencePiece kind: blanks as marks, unknown characters as bytes.
+fn byte_fallback() -> Arc<Tokenizer> {
+    let mut vocabulary = serde_json::Map::new();
+    let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
+    let pieces = ["<s>", "</s>", "\u{2581}", "a", "b", "\u{2581}a", "é", "ab"].map(String::from);
+    for (id, piece) in pieces.into_iter().chain(bytes).enumerate() {
+        vocabulary.insert(piece, id.into());
+    }
+    let special = |id: u32, content: &str| {
+        serde_json::json!({
+            "id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false,
+        })
+    };
+    let replace = |from: &str, to: &str| serde_json::json!({"type": "Replace", "pattern": {"String": from}, "content": to});
+    let json = serde_json::json!({
+        "version": "1.0",
+        "added_tokens": [special(0, "<s>"), special(1, "</s>")],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "\u{2581}"}, replace(" ", "\u{2581}"),
+        ]},
+        "decoder": {"type": "Sequence", "decoders": [
+            replace("\u{2581}", " "), {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]},
+        "model": {
+            "type": "BPE", "byte_fallback": true, "fuse_unk": true, "unk_token": null,
+            "vocab": vocabulary, "merges": [["\u{2581}", "a"], ["a", "b"]],
+        },
+    });
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+    Arc::new(Tokenizer::load(dir.path()).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn streamed_text_is_unstreamed_text_for_any_unicode(
+        name in prop::sample::select(DECODERS.to_vec()),
+        text in any::<String>(),
+    ) {
+        let tokenizer = Arc::new(Tokenizer::load(&fixture(name)).unwrap());
+        let ids = tokenizer.encode_plain(&text).unwrap();
+        let pieces = streamed(&tokenizer, &ids);
+        prop_assert_eq!(pieces.concat(), tokenizer.decode(&ids));
+        if !text.contains('\u{FFFD}') {
+            // whole characters only: half of one would have shown as the replacement character
+            prop_assert!(whole_characters(&pieces), "{:?}", pieces);
+        }
+    }
+
+    #[test]
+    fn bytes_that_spell_characters_wait_for_their_run(
+        text in "[ab é日👋]{0,12}",
+        ids in prop::collection::vec(0u32..264, 0..40),
+    ) {
+        let tokenizer = byte_fallback();
+        let encoded = tokenizer.encode_plain(&text).unwrap();
+        let pieces = streamed(&tokenizer, &encoded);
+        prop_assert_eq!(pieces.concat(), tokenizer.decode(&encoded));
+        prop_assert!(whole_characters(&pieces), "{:?}", pieces);
+        prop_assert_eq!(streamed(&tokenizer, &ids).concat(), tokenizer.decode(&ids));
+    }
+
+    #[test]
+    fn no_part_of_a_stop_string_is_shown_however_the_tokens_fall(
+        name in prop::sample::select(DECODERS.to_vec()),
+        before in "[a-c日é ]{0,8}",
+        stop in "[a-c日é]{1,4}",
+        after in "[a-c日é ]{0,8}",
+    ) {
+        let tokenizer = Arc::new(Tokenizer::load(&fixture(name)).unwrap());
+        let text = format!("{before}{stop}{after}");
+        let ids = tokenizer.encode_plain(&text).unwrap();
+        let whole = tokenizer.decode(&ids);
+        let mut matcher = StopMatcher::new(vec![stop.clone()]);
+        let mut shown = String::new();
+        for piece in streamed(&tokenizer, &ids) {
+            match matcher.push(&piece) {
+                StopOutcome::Emit(text) => shown.push_str(&text),
+                StopOutcome::Stopped(text) => {
+                    shown.push_str(&text);
+                    break;
+                }
+            }
+            // what is shown is never taken back
+            let end = whole.find(&stop).unwrap_or(whole.len());
+            prop_assert!(whole[..end].starts_with(&shown), "{shown:?} of {whole:?}");
+        }
+        prop_assert_eq!(&shown, &whole[..whole.find(&stop).unwrap_or(whole.len())]);
+    }
+}
+
+#[test]
+fn a_template_that_cannot_be_read_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(fixture("llama").join(file), folder.path().join(file)).unwrap();
+    }
+    std::fs::write(folder.path().join("chat_template.jinja"), [0xff, 0xfe]).unwrap();
+    let error = PromptEncoder::load(folder.path()).err().unwrap();
+    assert!(error.to_string().contains("chat_template.jinja"), "{error}");
 }
 
 #[test]

@@ -13,35 +13,66 @@ use crate::engine::complete_all;
 /// The adapters 7 and 8, shared by all requests.
 static ADAPTERS: LazyLock<[Arc<u64>; 2]> = LazyLock::new(|| [Arc::new(7), Arc::new(8)]);
 
-fn random_request(rng: &mut ChaCha8Rng) -> GenerationRequest<u64> {
-    let prompt = (0..rng.random_range(1..60))
+/// Prompts share their first tokens with others', so that blocks are shared.
+fn random_prompt(rng: &mut ChaCha8Rng) -> Vec<TokenId> {
+    let common = rng.random_range(0..3);
+    let shared = (0..[0, 20, 50][common]).map(|place| (place * 7 + common as TokenId) % 32);
+    let own: Vec<_> = (0..rng.random_range(1..20))
         .map(|_| rng.random_range(0..32))
         .collect();
-    let sampling = SamplingParams {
-        temperature: [0.0, 0.7, 1.0][rng.random_range(0..3)],
-        top_p: [1.0, 0.9][rng.random_range(0..2)],
+    shared.chain(own).collect()
+}
+
+fn random_sampling(rng: &mut ChaCha8Rng) -> SamplingParams {
+    let mut one_of = |values: [f32; 3]| values[rng.random_range(0..3usize)];
+    let params = SamplingParams {
+        temperature: one_of([0.0, 0.7, 1.0]),
+        top_p: one_of([1.0, 1.0, 0.9]),
+        min_p: one_of([0.0, 0.0, 0.1]),
+        typical_p: one_of([1.0, 1.0, 0.8]),
+        presence_penalty: one_of([0.0, 0.0, 0.7]),
+        frequency_penalty: one_of([0.0, 0.0, -0.4]),
+        repetition_penalty: one_of([1.0, 1.0, 1.2]),
+        ..SamplingParams::default()
+    };
+    SamplingParams {
         top_k: [0, 5][rng.random_range(0..2)],
+        logit_bias: vec![(rng.random_range(0..32), rng.random_range(-2.0..2.0))],
         seed: rng.random(),
         max_tokens: rng.random_range(0..50),
         min_tokens: rng.random_range(0..10),
         stop_token_ids: vec![rng.random_range(0..32), rng.random_range(0..32)],
         ignore_eos: rng.random_bool(0.2),
-        ..SamplingParams::default()
-    };
-    let adapter = ADAPTERS.get(rng.random_range(0..3usize)).cloned();
-    GenerationRequest {
-        prompt,
-        adapter,
-        sampling,
+        ..params
     }
 }
 
+fn random_request(rng: &mut ChaCha8Rng) -> GenerationRequest<u64> {
+    let request = GenerationRequest::new(random_prompt(rng), random_sampling(rng));
+    let scale = rng.random_range(-1.0..4.0);
+    let constraint: Box<dyn TokenConstraint> = Box::new(TwoOfThree(rng.random()));
+    GenerationRequest {
+        adapter: ADAPTERS.get(rng.random_range(0..3usize)).cloned(),
+        caller: rng.random_range(0..5),
+        cache_salt: rng.random_range(0..2),
+        guidance: rng.random_bool(0.3).then(|| Guidance {
+            prompt: random_prompt(rng),
+            scale,
+        }),
+        constraint: rng.random_bool(0.3).then_some(constraint),
+        ..request
+    }
+}
+
+/// Bounds that serve every random request, some of them barely: blocks run out.
 fn random_config(rng: &mut ChaCha8Rng) -> EngineConfig {
     let max_sequences = rng.random_range(1..40);
     EngineConfig {
         max_sequences,
-        max_batch_tokens: max_sequences + rng.random_range(0..90),
+        max_batch_tokens: max_sequences + rng.random_range(1..90),
         queue_capacity: 100,
+        kv_tokens: Some(rng.random_range(256..1200)),
+        ..EngineConfig::default()
     }
 }
 
@@ -89,6 +120,7 @@ fn alone_equals_among_sixty_four() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let requests: Vec<_> = (0..64).map(|_| random_request(&mut rng)).collect();
     let expected: Vec<_> = requests.iter().map(alone).collect();
+    let (mut hits, mut preemptions) = (0, 0);
     for _ in 0..10 {
         let config = random_config(&mut rng);
         let mock = Arc::new(Mock::default());
@@ -98,7 +130,14 @@ fn alone_equals_among_sixty_four() {
             assert_same(told, expected);
         }
         check_shapes(&mock, &config);
+        assert_blocks_are_back(&engine);
+        hits += engine.stats().prefix_hits_tokens;
+        preemptions += engine.stats().preemptions;
     }
+    assert!(
+        hits > 0 && preemptions > 0,
+        "{hits} hits, {preemptions} preemptions"
+    );
 }
 
 /// No step is over budget, and rows of one adapter are neighbours.
@@ -108,7 +147,11 @@ fn check_shapes(mock: &Mock, config: &EngineConfig) {
             shape.spans.iter().sum::<usize>() <= config.max_batch_tokens,
             "{shape:?}"
         );
-        assert!(shape.spans.len() <= config.max_sequences, "{shape:?}");
+        // One guided sequence always may run, with its two rows.
+        assert!(
+            shape.spans.len() <= config.max_sequences.max(2),
+            "{shape:?}"
+        );
         let mut runs = shape.adapters.clone();
         runs.dedup();
         let count = runs.len();
@@ -152,6 +195,7 @@ fn completions_come_in_the_order_of_their_requests() {
         max_sequences: 3,
         max_batch_tokens: 16,
         queue_capacity: 2,
+        ..EngineConfig::default()
     };
     let engine = start(&Arc::new(Mock::default()), config);
     let completions = complete_all(&engine, requests.clone()).unwrap();
@@ -178,6 +222,7 @@ fn a_prompt_in_chunks_equals_a_whole_one() {
             max_sequences: 1,
             max_batch_tokens,
             queue_capacity: 0,
+            ..EngineConfig::default()
         };
         let engine = start(&Arc::new(Mock::default()), config);
         assert_same(&listen(engine.submit(request.clone()).unwrap()), &expected);

@@ -1,9 +1,9 @@
 //! A model whose logits are a hash of the whole visible history, so that any mix-up shows; some
 //! prompt tokens make it fail, and a valve can hold its steps.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use crate::model::{BLOCK_TOKENS, BlockId};
 use crate::types::TokenId;
 
 use super::super::{StepError, StepModel, StepSpan};
@@ -18,8 +18,8 @@ pub(super) const PANICS: TokenId = 36;
 pub(super) const YIELDS_NAN: TokenId = 37;
 /// A sequence with this token is refused when it has `FUSE` tokens.
 pub(super) const ERRS: TokenId = 38;
-/// A cache with this token panics when dropped, which kills the engine thread.
-pub(super) const BOMB: TokenId = 39;
+/// The adapter whose parameters may change.
+pub(super) const UNNAMED: u64 = 99;
 pub(super) const FUSE: usize = 12;
 
 /// One step as the model saw it.
@@ -34,8 +34,9 @@ pub(super) struct Shape {
 #[derive(Debug, Default)]
 pub(super) struct Mock {
     pub(super) valve: Option<Valve>,
+    /// Holds back the making of pools.
+    pub(super) pools: Option<Valve>,
     pub(super) shapes: Mutex<Vec<Shape>>,
-    live_caches: Arc<AtomicUsize>,
 }
 
 /// Holds the steps of a model back. A test lets them through one by one.
@@ -49,6 +50,7 @@ pub(super) struct Valve {
 struct ValveState {
     arrived: usize,
     allowed: usize,
+    failing: usize,
 }
 
 impl Valve {
@@ -67,12 +69,22 @@ impl Valve {
         }
     }
 
+    /// Panics at each of the next `passes` passes.
+    pub(super) fn fail(&self, passes: usize) {
+        self.state.lock().unwrap().failing = passes;
+    }
+
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.arrived += 1;
         self.changed.notify_all();
         while state.allowed < state.arrived {
             state = self.changed.wait(state).unwrap();
+        }
+        if state.failing > 0 {
+            state.failing -= 1;
+            drop(state);
+            panic!("the valve fails");
         }
     }
 }
@@ -89,21 +101,21 @@ impl Mock {
         self.valve.as_ref().unwrap()
     }
 
-    pub(super) fn live_caches(&self) -> usize {
-        self.live_caches.load(Ordering::SeqCst)
+    /// Tokens computed so far.
+    pub(super) fn computed(&self) -> usize {
+        let shapes = self.shapes.lock().unwrap();
+        shapes.iter().flat_map(|shape| &shape.spans).sum()
     }
 }
 
+/// What each slot holds: a token, and the adapter that computed it.
 #[derive(Debug)]
-pub(super) struct MockCache {
-    tokens: Vec<TokenId>,
-    live: Arc<AtomicUsize>,
-}
+pub(super) struct MockPool(Vec<Option<(TokenId, u64)>>);
 
-impl Drop for MockCache {
-    fn drop(&mut self) {
-        self.live.fetch_sub(1, Ordering::SeqCst);
-        assert!(!self.tokens.contains(&BOMB), "bomb");
+impl MockPool {
+    fn slot(&mut self, blocks: &[BlockId], position: usize) -> &mut Option<(TokenId, u64)> {
+        let block = blocks[position / BLOCK_TOKENS] as usize;
+        &mut self.0[block * BLOCK_TOKENS + position % BLOCK_TOKENS]
     }
 }
 
@@ -113,7 +125,7 @@ struct Refusal;
 
 impl StepModel for Mock {
     type Adapter = u64;
-    type Cache = MockCache;
+    type Pool = MockPool;
 
     fn vocab_size(&self) -> usize {
         VOCAB
@@ -123,22 +135,26 @@ impl StepModel for Mock {
         CONTEXT
     }
 
-    fn new_cache(&self) -> MockCache {
-        self.live_caches.fetch_add(1, Ordering::SeqCst);
-        MockCache {
-            tokens: Vec::new(),
-            live: Arc::clone(&self.live_caches),
-        }
+    fn token_bytes(&self) -> usize {
+        8
     }
 
-    fn rewind(&self, cache: &mut MockCache, tokens: usize) {
-        cache.tokens.truncate(tokens);
+    fn new_pool(&self, blocks: usize) -> MockPool {
+        if let Some(valve) = &self.pools {
+            valve.pass();
+        }
+        MockPool(vec![None; blocks * BLOCK_TOKENS])
+    }
+
+    fn identity(&self, adapter: Option<&Arc<u64>>) -> Option<u64> {
+        let salt = adapter.map_or(0, |salt| **salt);
+        (salt != UNNAMED).then_some(salt)
     }
 
     fn step(
         &self,
         spans: &[StepSpan<'_, u64>],
-        caches: &mut [&mut MockCache],
+        pool: &mut MockPool,
     ) -> Result<Vec<f32>, StepError> {
         self.shapes.lock().unwrap().push(Shape {
             spans: spans.iter().map(|span| span.tokens.len()).collect(),
@@ -151,29 +167,35 @@ impl StepModel for Mock {
             valve.pass();
         }
         let mut logits = Vec::new();
-        for (span, cache) in spans.iter().zip(caches) {
-            // A failing sequence comes when others have been appended to already.
-            assert_eq!(
-                cache.tokens.len(),
-                span.first_position,
-                "a cache was mixed up"
-            );
-            cache.tokens.extend_from_slice(span.tokens);
-            let lit = |token| cache.tokens.contains(&token) && cache.tokens.len() >= FUSE;
+        for span in spans {
+            let salt = span.adapter.map_or(0, |salt| **salt);
+            for (position, &token) in (span.first_position..).zip(span.tokens) {
+                *pool.slot(span.blocks, position) = Some((token, salt));
+            }
+            let history: Vec<TokenId> = (0..span.first_position + span.tokens.len())
+                .map(|position| {
+                    let held = *pool.slot(span.blocks, position);
+                    let (token, by) = held.expect("nothing was computed here");
+                    assert_eq!(by, salt, "another adapter's block");
+                    token
+                })
+                .collect();
+            // A failing sequence comes when others have been written already.
+            let lit = |token| history.contains(&token) && history.len() >= FUSE;
             assert!(!lit(PANICS), "the mock panics");
             if lit(ERRS) {
                 return Err(Arc::new(Refusal));
             }
             if span.samples {
-                let salt = span.adapter.map_or(0, |salt| **salt);
-                logits.extend(row(&cache.tokens, salt, lit(YIELDS_NAN)));
+                logits.extend(row(&history, salt, lit(YIELDS_NAN)));
             }
         }
         Ok(logits)
     }
 }
 
-fn row(history: &[TokenId], salt: u64, nan: bool) -> impl Iterator<Item = f32> {
+/// The logits after a history.
+pub(super) fn row(history: &[TokenId], salt: u64, nan: bool) -> impl Iterator<Item = f32> {
     let seed = history
         .iter()
         .fold(salt ^ 0xcbf2_9ce4_8422_2325, |hash, &token| {

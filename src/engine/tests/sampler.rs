@@ -8,14 +8,21 @@ fn params() -> SamplingParams {
     SamplingParams::default()
 }
 
-fn draw_at(logits: &[f32], sampling: &SamplingParams, index: usize) -> TokenId {
-    sample(&Draw {
+/// A completion of nothing but token 0, for draws that depend on its length alone.
+static ZEROS: [TokenId; 50_000] = [0; 50_000];
+
+fn draw<'a>(logits: &'a [f32], sampling: &'a SamplingParams, index: usize) -> Draw<'a> {
+    Draw {
         logits,
         sampling,
-        index,
-    })
-    .unwrap()
-    .id
+        history: &ZEROS[..index],
+        prompt_tokens: 0,
+        allowed: None,
+    }
+}
+
+fn draw_at(logits: &[f32], sampling: &SamplingParams, index: usize) -> TokenId {
+    sample(&draw(logits, sampling, index)).unwrap().id
 }
 
 /// A row with few distinct levels, hence many ties.
@@ -27,30 +34,82 @@ fn rows() -> impl Strategy<Value = Vec<f32>> {
     ]
 }
 
-/// What should be kept, by a full sort in double precision. Also tells how near the mass before
-/// or after the last kept token comes to `top_p`: too near, rounding may decide either way.
-fn reference(logits: &[f32], sampling: &SamplingParams) -> (Vec<TokenId>, f64) {
-    let mut ranked: Vec<Scored> = (0..).zip(logits.iter().copied()).collect();
-    ranked.sort_by(super::super::logits::by_rank);
-    let peak = f64::from(ranked[0].1);
-    let weight = |logit: f32| ((f64::from(logit) - peak) / f64::from(sampling.temperature)).exp();
-    if sampling.top_k > 0 {
-        ranked.truncate(sampling.top_k);
-    }
-    let total: f64 = ranked.iter().map(|&(_, logit)| weight(logit)).sum();
-    let (mut kept, mut held, mut nearest) = (Vec::new(), 0.0, f64::INFINITY);
-    for (id, logit) in ranked {
-        let share = weight(logit);
-        let enough = sampling.top_p < 1.0 && held / total >= f64::from(sampling.top_p);
-        nearest = nearest.min((held / total - f64::from(sampling.top_p)).abs());
-        nearest = nearest.min((share - f64::from(sampling.min_p)).abs());
-        held += share;
-        if !enough && (kept.is_empty() || share >= f64::from(sampling.min_p)) {
-            kept.push(id);
+/// A token with its weight in double precision.
+type Exact = (TokenId, f64);
+
+/// The first tokens, in the order given, that hold the share. `nearest` learns how near the mass
+/// before or after any token comes to it.
+fn hold(tokens: Vec<Exact>, share: f32, nearest: &mut f64) -> Vec<Exact> {
+    let share = f64::from(share);
+    let total: f64 = tokens.iter().map(|token| token.1).sum();
+    let mut held = 0.0;
+    let mut kept = Vec::new();
+    for token in tokens {
+        *nearest = nearest.min((held / total - share).abs());
+        if held / total < share {
+            kept.push(token);
         }
+        held += token.1;
     }
-    kept.sort_unstable();
-    (kept, nearest)
+    kept
+}
+
+/// The share of the mass whose surprise is nearest to the entropy, by a full sort.
+fn most_typical(mut ranked: Vec<Exact>, share: f32, nearest: &mut f64) -> Vec<Exact> {
+    let total: f64 = ranked.iter().map(|token| token.1).sum();
+    let surprise = |token: &Exact| -(token.1 / total).ln();
+    let entropy: f64 = ranked
+        .iter()
+        .map(|token| token.1 / total * surprise(token))
+        .sum();
+    let strange = |token: &Exact| (surprise(token) - entropy).abs();
+    ranked.sort_by(|a, b| strange(a).total_cmp(&strange(b)));
+    let kept = hold(ranked.clone(), share, nearest);
+    if let (Some(last), Some(next)) = (kept.last(), ranked.get(kept.len()))
+        && last.1 != next.1
+    {
+        *nearest = nearest.min(strange(next) - strange(last));
+    }
+    kept
+}
+
+/// What should be kept, in double precision. Also tells how near any cut comes to its bound: too
+/// near, rounding may decide either way.
+fn reference(logits: &[f32], sampling: &SamplingParams) -> (Vec<TokenId>, f64) {
+    let mut sorted: Vec<Scored> = (0..).zip(logits.iter().copied()).collect();
+    sorted.sort_by(super::super::logits::by_rank);
+    let peak = f64::from(sorted[0].1);
+    let weight = |logit: f32| ((f64::from(logit) - peak) / f64::from(sampling.temperature)).exp();
+    let mut kept: Vec<Exact> = sorted
+        .into_iter()
+        .map(|(id, logit)| (id, weight(logit)))
+        .collect();
+    let mut nearest = f64::INFINITY;
+    if sampling.top_k > 0 {
+        kept.truncate(sampling.top_k);
+    }
+    if sampling.typical_p < 1.0 {
+        kept = most_typical(kept, sampling.typical_p, &mut nearest);
+        // Likelier tokens first, then lower ids.
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    }
+    if sampling.top_p < 1.0 {
+        kept = hold(kept, sampling.top_p, &mut nearest);
+    }
+    if sampling.min_p > 0.0 {
+        let floor = f64::from(sampling.min_p) * kept[0].1;
+        let distance = |token: &Exact| (token.1 - floor).abs();
+        nearest = kept.iter().map(distance).fold(nearest, f64::min);
+        kept.retain(|token| token.1 >= floor);
+    }
+    // Weights this small are zero to the sampler.
+    let faint = |token: &Exact| token.1 < 1e-36;
+    if kept.iter().any(faint) {
+        nearest = 0.0;
+    }
+    let mut ids: Vec<_> = kept.into_iter().map(|(id, _)| id).collect();
+    ids.sort_unstable();
+    (ids, nearest)
 }
 
 proptest! {
@@ -61,8 +120,10 @@ proptest! {
         top_k in prop_oneof![Just(0usize), 1usize..400],
         top_p in prop_oneof![Just(1.0f32), 0.0f32..1.0],
         min_p in prop_oneof![Just(0.0f32), 0.001f32..0.99],
+        typical_p in prop_oneof![Just(1.0f32), 0.01f32..1.0],
     ) {
-        let sampling = SamplingParams { temperature, top_k, top_p, min_p, ..params() };
+        let sampling =
+            SamplingParams { temperature, top_k, top_p, min_p, typical_p, ..params() };
         let (expected, nearest) = reference(&logits, &sampling);
         prop_assume!(nearest > 1e-5);
         let scale = Scale::new(largest(&logits).unwrap().1, temperature);
@@ -84,7 +145,7 @@ proptest! {
     fn log_probabilities_are_those_of_the_raw_row(logits in rows(), seed: u64) {
         let sampling =
             SamplingParams { temperature: 0.4, top_k: 3, logprobs: Some(5), seed, ..params() };
-        let token = sample(&Draw { logits: &logits, sampling: &sampling, index: 0 }).unwrap();
+        let token = sample(&draw(&logits, &sampling, 0)).unwrap();
         let peak = f64::from(largest(&logits).unwrap().1);
         let mass: f64 = logits.iter().map(|&logit| (f64::from(logit) - peak).exp()).sum();
         let logprob = |id: TokenId| (f64::from(logits[id as usize]) - peak - mass.ln()) as f32;
@@ -282,11 +343,7 @@ fn stop_tokens_are_masked_until_min_tokens() {
 #[test]
 fn rows_that_cannot_be_sampled_are_refused() {
     let check = |logits: &[f32], sampling: &SamplingParams, expected: SampleError| {
-        let outcome = sample(&Draw {
-            logits,
-            sampling,
-            index: 0,
-        });
+        let outcome = sample(&draw(logits, sampling, 0));
         assert_eq!(outcome.unwrap_err(), expected);
     };
     check(&[0.0, f32::NAN], &params(), SampleError::NotFinite);

@@ -2,30 +2,26 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 
+use super::super::asking::{Caller, Refusals, ReplyOptions};
 use super::super::body::JsonBody;
-use super::super::envelope::RequestId;
-use super::super::error::{ApiError, ErrorBody};
-use super::super::fields::sort_rest;
+use super::super::error::ApiError;
 use super::super::messages::read_messages;
 use super::super::reply::{Identity, Logprobs, UsageBody, token_ids};
-use super::super::sampling::ReplyOptions;
 use super::super::sse::json;
-use super::super::tell::{Wording, tell};
-use super::super::weights::header_weights;
+use super::super::tell::{Piece, Wording, tell};
 use super::chat_shapes::{
     ChatAnswer, ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatRequest, ChunkChoice,
-    StreamOptions,
 };
-use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, WholeAnswer};
+use crate::service::{Answers, App, PromptInput, WholeAnswer};
+use crate::types::{FinishReason, Usage};
 
 /// Answer a conversation, steered by objective weights, in OpenAI's shapes.
 ///
-/// The fields `user`, `metadata`, `service_tier`, `store`, `safety_identifier`,
+/// The fields `metadata`, `service_tier`, `store`, `safety_identifier`,
 /// `prompt_cache_key`, `parallel_tool_calls`, `reasoning_effort` and `verbosity` are accepted and
 /// named in `warnings`. Fields that cannot be honoured are refused by name.
 #[utoipa::path(
@@ -50,168 +46,139 @@ use crate::service::{Answer, AnswerEvent, App, GenerationInput, PromptInput, Who
             ("x-policy-version" = String, description = "The version of the policy that answers."),
             ("x-request-id" = String, description = "The request's id."),
          )),
-        (status = 400, description = "The request cannot be answered.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "The queue is full.", body = ErrorBody),
-        (status = 500, description = "The server failed.", body = ErrorBody),
-        (status = 503, description = "The server cannot serve now.", body = ErrorBody),
+        Refusals,
     )
 )]
 pub(in crate::http) async fn create_chat_completion(
     State(app): State<Arc<App>>,
-    Extension(request_id): Extension<RequestId>,
-    headers: HeaderMap,
+    caller: Caller,
     JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let mut warnings = sort_rest(&request.rest)?;
     let turns = request.messages.ok_or_else(|| {
         let message = "`messages` is missing; it holds the conversation to answer";
         ApiError::invalid("missing_field", message).with_param("messages")
     })?;
-    let messages = read_messages(&turns, &mut warnings)?;
-    let (sampling, options) = request.sampling.split()?;
-    let include_usage = read_stream_options(request.stream_options, options, &mut warnings)?;
-    let input = GenerationInput {
-        model: request.model,
-        prompt: PromptInput::Dialogue(messages),
-        body_weights: request.objective_weights.map(|weights| weights.0),
-        header_weights: header_weights(&headers)?,
-        sampling,
+    let mut of_turns = Vec::new();
+    let prompt = PromptInput::Dialogue(read_messages(&turns, &mut of_turns)?);
+    let top_logprobs = request.logprobs.read()?;
+    let mut asked = request
+        .shared
+        .take_apart(&caller, vec![prompt], top_logprobs)?;
+    asked.warnings.extend(of_turns);
+    let answers = app.generate(asked.input).await?;
+    let wording = ChatWording {
+        identity: Identity::of("chatcmpl", &answers, asked.warnings),
+        options: asked.options,
+        seeds: (0..answers.count()).map(|i| answers.seed_of(i)).collect(),
     };
-    let answer = app.generate(input).await?;
-    let identity = Identity::of("chatcmpl", &answer, warnings);
-    tell(
-        answer,
-        options.stream,
-        request_id,
-        ChatWording {
-            identity,
-            options,
-            include_usage,
-        },
-    )
-    .await
-}
-
-fn read_stream_options(
-    stated: Option<StreamOptions>,
-    options: ReplyOptions,
-    warnings: &mut Vec<String>,
-) -> Result<bool, ApiError> {
-    let Some(stated) = stated else {
-        return Ok(false);
-    };
-    if !options.stream {
-        let message = "`stream_options` may only be given where `stream` is true";
-        return Err(ApiError::invalid("invalid_value", message).with_param("stream_options"));
-    }
-    if stated.include_obfuscation == Some(true) {
-        let warning = "`stream_options.include_obfuscation` was accepted but has no effect";
-        warnings.push(warning.to_owned());
-    }
-    Ok(stated.include_usage.unwrap_or(false))
+    tell(answers, asked.options.stream, caller.request_id, wording).await
 }
 
 struct ChatWording {
     identity: Identity,
     options: ReplyOptions,
-    include_usage: bool,
+    /// Of each answer.
+    seeds: Vec<u64>,
 }
 
 impl Wording for ChatWording {
-    fn whole(self, answer: &Answer, whole: WholeAnswer) -> Response {
-        let Identity {
-            id,
-            created,
-            model,
-            system_fingerprint,
-            seed,
-            steering,
-            warnings,
-        } = self.identity;
-        let choice = ChatChoice {
-            index: 0,
-            message: ChatAnswer {
-                role: "assistant",
-                content: whole.text,
-                refusal: None,
-            },
-            finish_reason: whole.reason,
-            logprobs: self
-                .options
-                .logprobs
-                .then(|| Logprobs::of(answer, &whole.tokens)),
-            token_ids: self.options.token_ids.then(|| token_ids(&whole.tokens)),
-        };
+    fn whole(self, answers: &Answers, whole: Vec<WholeAnswer>, usage: Usage) -> Response {
+        let options = self.options;
+        let choices = whole
+            .into_iter()
+            .enumerate()
+            .map(|(index, answer)| ChatChoice {
+                index,
+                finish_reason: answer.reason,
+                logprobs: options
+                    .logprobs
+                    .then(|| Logprobs::of(&answers.speller(), &answer.tokens)),
+                token_ids: options.token_ids.then(|| token_ids(&answer.tokens)),
+                seed: answer.seed,
+                message: ChatAnswer {
+                    role: "assistant",
+                    content: answer.text,
+                    refusal: None,
+                },
+            })
+            .collect();
+        let identity = self.identity;
         let completion = ChatCompletion {
-            id,
+            id: identity.id,
             object: "chat.completion",
-            created,
-            model,
-            system_fingerprint,
-            choices: vec![choice],
-            usage: UsageBody::new(whole.usage, steering.clone()),
-            steering,
-            seed,
-            warnings,
+            created: identity.created,
+            model: identity.model,
+            system_fingerprint: identity.system_fingerprint,
+            choices,
+            usage: UsageBody::new(usage, identity.steering.clone()),
+            steering: identity.steering,
+            seed: identity.seed,
+            warnings: identity.warnings,
         };
         Json(completion).into_response()
     }
 
     fn opening(&mut self) -> Vec<String> {
-        let delta = ChatDelta {
-            role: Some("assistant"),
-            content: Some(String::new()),
-        };
-        let first = ChatChunk {
-            steering: self.identity.steering.clone(),
-            seed: Some(self.identity.seed),
-            warnings: std::mem::take(&mut self.identity.warnings),
-            ..self.chunk(vec![choice(delta)])
-        };
-        vec![json(&first)]
+        let mut chunks = Vec::with_capacity(self.seeds.len());
+        for (index, seed) in self.seeds.iter().enumerate() {
+            let delta = ChatDelta {
+                role: Some("assistant"),
+                content: Some(String::new()),
+            };
+            let opening = ChunkChoice {
+                seed: Some(*seed),
+                ..choice(index, delta)
+            };
+            chunks.push(self.chunk(vec![opening]));
+        }
+        if let Some(first) = chunks.first_mut() {
+            first.steering.clone_from(&self.identity.steering);
+            first.seed = Some(self.identity.seed);
+            first.warnings = std::mem::take(&mut self.identity.warnings);
+        }
+        chunks.iter().map(json).collect()
     }
 
-    fn word(&mut self, answer: &Answer, event: AnswerEvent) -> Vec<String> {
-        match event {
-            AnswerEvent::Delta { text, tokens } => {
-                let told = self.options.token_ids || self.options.logprobs;
-                if text.is_empty() && !told {
-                    return Vec::new();
-                }
-                let piece = ChunkChoice {
-                    logprobs: self.options.logprobs.then(|| Logprobs::of(answer, &tokens)),
-                    token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
-                    ..choice(ChatDelta {
-                        role: None,
-                        content: Some(text),
-                    })
-                };
-                vec![json(&self.chunk(vec![piece]))]
-            }
-            AnswerEvent::Finished { reason, usage } => {
-                let steering = self.identity.steering.clone();
-                let end = ChunkChoice {
-                    finish_reason: Some(reason),
-                    ..choice(ChatDelta::default())
-                };
-                let last = ChatChunk {
-                    steering: steering.clone(),
-                    ..self.chunk(vec![end])
-                };
-                let mut words = vec![json(&last)];
-                if self.include_usage {
-                    words.push(json(&ChatChunk {
-                        usage: Some(Some(UsageBody::new(usage, steering.clone()))),
-                        steering,
-                        ..self.chunk(Vec::new())
-                    }));
-                }
-                words
-            }
+    fn piece(&mut self, answers: &Answers, index: usize, piece: Piece) -> Vec<String> {
+        let Piece { text, tokens } = piece;
+        let told = self.options.token_ids || self.options.logprobs;
+        if text.is_empty() && !told {
+            return Vec::new();
         }
+        let delta = ChatDelta {
+            role: None,
+            content: Some(text),
+        };
+        let piece = ChunkChoice {
+            logprobs: self
+                .options
+                .logprobs
+                .then(|| Logprobs::of(&answers.speller(), &tokens)),
+            token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
+            ..choice(index, delta)
+        };
+        vec![json(&self.chunk(vec![piece]))]
+    }
+
+    fn end(&mut self, index: usize, reason: FinishReason, usage: Option<Usage>) -> Vec<String> {
+        let steering = self.identity.steering.clone();
+        let end = ChunkChoice {
+            finish_reason: Some(reason),
+            ..choice(index, ChatDelta::default())
+        };
+        let last = ChatChunk {
+            steering: steering.clone(),
+            ..self.chunk(vec![end])
+        };
+        let mut words = vec![json(&last)];
+        if let Some(usage) = usage.filter(|_| self.options.include_usage) {
+            words.push(json(&ChatChunk {
+                usage: Some(Some(UsageBody::new(usage, steering.clone()))),
+                steering,
+                ..self.chunk(Vec::new())
+            }));
+        }
+        words
     }
 }
 
@@ -224,7 +191,7 @@ impl ChatWording {
             model: self.identity.model.clone(),
             system_fingerprint: self.identity.system_fingerprint.clone(),
             choices,
-            usage: self.include_usage.then_some(None),
+            usage: self.options.include_usage.then_some(None),
             steering: None,
             seed: None,
             warnings: Vec::new(),
@@ -232,12 +199,13 @@ impl ChatWording {
     }
 }
 
-fn choice(delta: ChatDelta) -> ChunkChoice {
+fn choice(index: usize, delta: ChatDelta) -> ChunkChoice {
     ChunkChoice {
-        index: 0,
+        index,
         delta,
         finish_reason: None,
         logprobs: None,
         token_ids: None,
+        seed: None,
     }
 }

@@ -1,44 +1,26 @@
 //! The shapes of chat completions: request, whole reply, chunk.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::super::asking::SharedFields;
 use super::super::messages::MessageSchema;
 use super::super::reply::{Logprobs, UsageBody};
-use super::super::sampling::SamplingFields;
-use super::super::weights::{Steering, WeightsField};
+use super::super::sampling::LogprobsFields;
+use super::super::weights::Steering;
 use crate::types::{FinishReason, TokenId};
 
 /// A conversation and how to answer it.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(in crate::http) struct ChatRequest {
-    /// A model's id, `default`, or either followed by `@NAME=NUMBER,...`. Default: the default
-    /// policy.
-    #[schema(example = "default")]
-    pub(super) model: Option<String>,
     /// The conversation.
     #[schema(value_type = Vec<MessageSchema>)]
     pub(super) messages: Option<Vec<Value>>,
-    /// Objective weights.
-    pub(super) objective_weights: Option<WeightsField>,
-    /// How the stream is told.
-    pub(super) stream_options: Option<StreamOptions>,
     #[serde(flatten)]
-    pub(super) sampling: SamplingFields,
+    pub(super) logprobs: LogprobsFields,
     #[serde(flatten)]
-    #[schema(ignore)]
-    pub(super) rest: Map<String, Value>,
-}
-
-/// How a stream is told.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct StreamOptions {
-    /// Send one more chunk, without choices, that carries the usage.
-    pub(super) include_usage: Option<bool>,
-    /// Has no effect here.
-    pub(super) include_obfuscation: Option<bool>,
+    pub(super) shared: SharedFields,
 }
 
 /// An answer in OpenAI's shape, with `steering` and `seed` beside it.
@@ -55,13 +37,13 @@ pub(in crate::http) struct ChatCompletion {
     pub(super) model: String,
     /// Names the build and the policy's version.
     pub(super) system_fingerprint: String,
-    /// One choice.
+    /// `n` answers.
     pub(super) choices: Vec<ChatChoice>,
     /// What it cost.
     pub(super) usage: UsageBody,
     /// What it was steered by; `null` for a model without objectives.
     pub(super) steering: Option<Steering>,
-    /// The seed it was drawn with.
+    /// The seed that the first answer was drawn with.
     pub(super) seed: u64,
     /// What of the request had no effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -71,7 +53,7 @@ pub(in crate::http) struct ChatCompletion {
 /// One answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ChatChoice {
-    /// Always 0.
+    /// Counted from 0.
     pub(super) index: usize,
     /// The answer.
     pub(super) message: ChatAnswer,
@@ -84,6 +66,8 @@ pub(in crate::http) struct ChatChoice {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<u32>>)]
     pub(super) token_ids: Option<Vec<TokenId>>,
+    /// The seed it was drawn with: asked alone with it, the same comes.
+    pub(super) seed: u64,
 }
 
 /// What the model said.
@@ -133,7 +117,7 @@ pub(in crate::http) struct ChatChunk {
 /// A piece of one answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ChunkChoice {
-    /// Always 0.
+    /// Counted from 0.
     pub(super) index: usize,
     /// What to append.
     pub(super) delta: ChatDelta,
@@ -146,6 +130,9 @@ pub(in crate::http) struct ChunkChoice {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<u32>>)]
     pub(super) token_ids: Option<Vec<TokenId>>,
+    /// In the answer's first chunk: the seed it is drawn with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seed: Option<u64>,
 }
 
 /// What to append to an answer.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::error::{ApiError, ErrorBody};
 use super::super::objectives::ObjectiveBody;
-use super::super::weights::Steering;
-use crate::service::{App, LivePolicy, WeightsOffers, WeightsSource};
+use super::super::weights::{Steering, steering_headers};
+use crate::service::{Access, App, LivePolicy, WeightsOffers, WeightsSource};
 
 /// Every model of this server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,16 +95,18 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
     })
 }
 
-/// Describe one model. The id may carry weights, as in a request's `model`.
+/// Describe one model. The id may carry weights or a profile, as in a request's `model`.
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
     operation_id = "get_model",
     tag = "models",
     params(("id" = String, Path, description = "A model's id, `default`, or either followed by \
-            `@NAME=NUMBER,...`.")),
+            `@NAME=NUMBER,...` or `@PROFILE`.")),
     responses(
-        (status = 200, description = "The model.", body = ModelCard),
+        (status = 200, description = "The model.", body = ModelCard, headers(
+            ("x-policy-version" = String, description = "The version of the policy."),
+         )),
         (status = 400, description = "The weights of the suffix cannot be used.", body = ErrorBody),
         (status = 404, description = "No such model.", body = ErrorBody),
     )
@@ -111,27 +114,32 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
 pub(in crate::http) async fn get_model(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &id).map(Json)
+) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    find(&app, &id).await
 }
 
 /// The same route for ids whose `/` is not escaped.
 pub(in crate::http) async fn get_model_with_slashes(
     State(app): State<Arc<App>>,
     Path((first, rest)): Path<(String, String)>,
-) -> Result<Json<ModelCard>, ApiError> {
-    find(&app, &format!("{first}/{rest}")).map(Json)
+) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    find(&app, &format!("{first}/{rest}")).await
 }
 
-fn find(app: &App, id: &str) -> Result<ModelCard, ApiError> {
-    let steered = app.steer(Some(id), WeightsOffers::default())?;
+async fn find(app: &App, id: &str) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    // what the card tells is the same for every key
+    let steered = app
+        .steer(Some(id), &WeightsOffers::default(), &Access::open())
+        .await?;
     let card = ModelCard::of(app, &steered.policy);
     let suffix = steered
         .steering
         .filter(|used| used.source == WeightsSource::Model);
-    Ok(ModelCard {
+    let headers = steering_headers(&card.policy_version, suffix.as_ref());
+    let card = ModelCard {
         id: id.to_owned(),
         steering: suffix.as_ref().map(Steering::from),
         ..card
-    })
+    };
+    Ok((headers, Json(card)))
 }

@@ -109,12 +109,12 @@ async fn content_may_come_in_parts_and_developers_count_as_system() {
 #[tokio::test]
 async fn fields_without_effect_are_named_in_warnings() {
     let extra = json!({
-        "user": "u", "store": true, "service_tier": "auto", "tools": null, "presence_penalty": 0,
+        "metadata": {"a": "b"}, "store": true, "service_tier": "auto", "tools": null, "presence_penalty": 0,
         "messages": [{"role": "user", "name": "ann", "content": "Hello"}],
     });
     let seen = Server::shared().post(ROUTE, &body(extra)).await.json();
     let warnings = seen["warnings"].as_array().unwrap();
-    for field in ["user", "store", "service_tier", "messages[0].name"] {
+    for field in ["metadata", "store", "service_tier", "messages[0].name"] {
         let named = warnings
             .iter()
             .any(|w| w.as_str().unwrap().contains(&format!("`{field}`")));

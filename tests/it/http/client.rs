@@ -11,6 +11,7 @@ use serde_json::Value;
 use steersman::engine::EngineConfig;
 use steersman::http::router;
 use steersman::service::{App, ServiceSettings};
+use steersman::store::Store;
 use tower::ServiceExt;
 
 use super::folder;
@@ -42,7 +43,19 @@ impl Server {
 
     /// Over any folder.
     pub(super) fn over(dir: &Path, settings: &ServiceSettings) -> Self {
-        let app = Arc::new(App::load(dir, settings).unwrap());
+        Self::of(App::load(dir, settings).unwrap())
+    }
+
+    /// Over the folder with two policies, with profiles and keys.
+    pub(super) fn with_store(store: Store) -> Self {
+        let dir = folder::with_policies();
+        let app = App::load(dir.path(), &ServiceSettings::default()).unwrap();
+        Self::of(app.with_store(store))
+    }
+
+    /// Of an app.
+    pub(super) fn of(app: App) -> Self {
+        let app = Arc::new(app);
         Self {
             router: router(Arc::clone(&app)),
             app,
@@ -81,6 +94,19 @@ impl Server {
     /// POSTs JSON.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.ask(post(path, &body.to_string())).await
+    }
+
+    /// PUTs JSON.
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Reply {
+        let request = Request::put(path).header("content-type", "application/json");
+        self.ask(request.body(Body::from(body.to_string())).unwrap())
+            .await
+    }
+
+    /// DELETEs a path.
+    pub(super) async fn delete(&self, path: &str) -> Reply {
+        let request = Request::delete(path).body(Body::empty());
+        self.ask(request.unwrap()).await
     }
 
     /// POSTs JSON that must be answered with 200.

@@ -9,9 +9,15 @@ use serde_json::{Value, json};
 
 use super::folder;
 
+/// State that no test writes to.
+const DATA_DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/command-data");
+
 fn steersman(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steersman"));
-    command.args(args).env("STEERSMAN_ADDR", "127.0.0.1:0");
+    command
+        .args(args)
+        .env("STEERSMAN_ADDR", "127.0.0.1:0")
+        .env("STEERSMAN_DATA_DIR", DATA_DIR);
     command
 }
 
@@ -176,6 +182,139 @@ fn generate_repeats_itself_with_a_seed() {
         &["generate", "x", "--model", model, "--weights", "0.5"],
         &["NAME=NUMBER"],
     );
+}
+
+#[test]
+fn keys_are_made_shown_once_listed_and_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = steersman(&["keys"]);
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command
+            .args(args)
+            .env("STEERSMAN_DATA_DIR", dir.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(stdout).unwrap();
+        assert!(
+            status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&stderr)
+        );
+        (said, String::from_utf8(stderr).unwrap())
+    };
+    assert_eq!(run(&["list"]).0, "");
+    let made = [
+        "create",
+        "--name",
+        "the app",
+        "--scope",
+        "generate,profiles",
+        "--default-profile",
+        "calm",
+        "--weight-range",
+        "harmlessness=0.2..1",
+        "--requests-per-minute",
+        "60",
+        "--expires-in-days",
+        "30",
+    ];
+    let (secret, said) = run(&made);
+    let digits = secret.trim_end().strip_prefix("sk-steer-").unwrap();
+    assert!(digits.len() == 64 && digits.chars().all(|c| c.is_ascii_hexdigit()));
+    assert!(!said.contains(digits) && said.contains("key_"), "{said}");
+    assert_ne!(run(&made).0, secret);
+    let (list, _) = run(&["list"]);
+    assert_eq!(list.lines().count(), 2);
+    for words in [
+        "name=the app",
+        "scopes=generate,profiles",
+        "default-profile=calm",
+        "harmlessness=0.2..1",
+        "requests-per-minute=60",
+        "expires=",
+    ] {
+        assert!(list.contains(words), "`{words}` is not in: {list}");
+    }
+    assert!(
+        !list.contains(digits) && !list.contains("revoked="),
+        "{list}"
+    );
+    // nor does the database hold it
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(digits));
+    }
+    let id = list.split('\t').next().unwrap();
+    run(&["revoke", id]);
+    assert!(
+        run(&["list"])
+            .0
+            .lines()
+            .next()
+            .unwrap()
+            .contains("revoked=")
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_are_refused_in_a_sentence() {
+    let create = |flag: &str, value: &str, words: &[&str]| {
+        check_refused(&["keys", "create", "--name", "x", flag, value], words);
+    };
+    create("--scope", "root", &["`root`", "admin"]);
+    create("--weight-range", "a=2..3", &["`a=2..3`", "LEAST"]);
+    create("--database-url", "mysql://x", &["postgres://"]);
+    check_refused(&["keys", "revoke", "key_0"], &["`key_0`", "list"]);
+}
+
+#[test]
+fn with_keys_serve_may_listen_where_others_reach_it() {
+    let (model, data) = (folder::with_policies(), tempfile::tempdir().unwrap());
+    let data = data.path().to_str().unwrap();
+    let mut made = steersman(&["keys", "create", "--name", "x", "--data-dir", data]);
+    let secret = String::from_utf8(made.output().unwrap().stdout).unwrap();
+    let model = model.path().to_str().unwrap();
+    let args = [
+        "serve",
+        "--model",
+        model,
+        "--data-dir",
+        data,
+        "--addr",
+        "0.0.0.0:0",
+    ];
+    let mut server = steersman(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    let port = said.trim_end().rsplit_once(':').unwrap().1.to_owned();
+    let status = |authorization: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        let request = format!(
+            "GET /v1/models HTTP/1.1\r\nhost: x\r\n{authorization}connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply.split(' ').nth(1).unwrap().to_owned()
+    };
+    let answered = [
+        status(""),
+        status("authorization: Bearer sk-steer-0\r\n"),
+        status(&format!("authorization: Bearer {}\r\n", secret.trim_end())),
+    ];
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(answered, ["401", "401", "200"]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ async fn the_same_seed_gives_the_same_bytes_alone_in_company_and_streamed() {
 #[tokio::test]
 async fn a_stream_opens_and_ends_with_the_steering() {
     let server = Server::shared();
-    let request = body(json!({"stream": true, "user": "u", "objective_weights": [1, 3]}));
+    let request = body(json!({"stream": true, "store": true, "objective_weights": [1, 3]}));
     let reply = server.post("/v1/generate", &request).await;
     assert_eq!(reply.status, StatusCode::OK);
     assert_eq!(reply.header("content-type"), "text/event-stream");

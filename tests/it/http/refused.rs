@@ -70,7 +70,27 @@ async fn values_out_of_range_are_named() {
     check("stop_token_ids", json!([-1]), "0 or more").await;
     check("top_logprobs", json!(3), "logprobs").await;
     check("stream", json!("yes"), "true or false").await;
-    check("n", json!(2), "must be 1, got 2").await;
+    check("n", json!(0), "between 1 and 16, got 0").await;
+    check("n", json!(17), "got 17").await;
+    check("typical_p", json!(0), "above 0").await;
+    check("presence_penalty", json!(2.1), "between -2 and 2").await;
+    check("frequency_penalty", json!(-2.1), "got -2.1").await;
+    check("repetition_penalty", json!(0), "above 0").await;
+    check("repetition_penalty", json!(2.5), "at most 2").await;
+    check("logit_bias", json!({"5": 101}), "between -100 and 100").await;
+    check("logit_bias", json!({"512": 1}), "below 512").await;
+    check("logit_bias", json!({"x": 1}), "token id").await;
+    check("logit_bias", json!({"-1": 1}), "token id").await;
+    check("logit_bias", json!({"5": "much"}), "a number").await;
+    check("logit_bias", json!([5]), "a map").await;
+    check("guidance", json!(-1), "between 0 and 10").await;
+    check("guidance", json!(11), "got 11").await;
+    check("echo", json!("yes"), "true or false").await;
+    check("response_format", json!({"type": "xml"}), "json_schema").await;
+    check("response_format", json!("json"), "response_format").await;
+    check("regex", json!("("), "compiled").await;
+    check("regex", json!(""), "nothing").await;
+    check("stream_options", json!({"include_usage": true}), "`stream`").await;
     check("prompt", json!(7), "a string").await;
     check("prompt", json!(["a", "b"]), "a string").await;
 }
@@ -139,15 +159,13 @@ async fn fields_that_cannot_be_honoured_are_refused_by_name() {
             json!([{"type": "function"}]),
             "unsupported_parameter",
         ),
+        ("best_of", json!(2), "unsupported_parameter"),
+        ("guided_json", json!({}), "unsupported_parameter"),
         (
-            "response_format",
-            json!({"type": "json_object"}),
+            "include_stop_str_in_output",
+            json!(true),
             "unsupported_parameter",
         ),
-        ("logit_bias", json!({"5": 1}), "unsupported_parameter"),
-        ("presence_penalty", json!(0.5), "unsupported_parameter"),
-        ("profile", json!("cautious"), "unsupported_parameter"),
-        ("guidance", json!(1.5), "unsupported_parameter"),
     ] {
         let body = json!({"prompt": "x", field: value}).to_string();
         check(&body, 400, code, json!(field), field).await;
@@ -220,6 +238,20 @@ async fn prompts_that_cannot_be_answered_are_refused() {
     check(long, "context_length_exceeded", "messages", overflow).await;
     let greedy = json!({"prompt": "x", "max_tokens": 4000});
     check(greedy, "context_length_exceeded", "messages", overflow).await;
+    let same = json!({"prompt": "x", "n": 2, "temperature": 0});
+    check(same, "invalid_value", "n", "would be the same").await;
+    let both = json!({"prompt": "x", "regex": "a", "response_format": {"type": "json_object"}});
+    check(both, "invalid_value", "regex", "one grammar").await;
+    let endless = json!({"prompt": "x", "regex": "a", "ignore_eos": true});
+    check(endless, "invalid_value", "ignore_eos", "`regex`").await;
+    let longer = json!({"prompt": "x", "regex": "a", "min_tokens": 3});
+    check(longer, "invalid_value", "min_tokens", "complete").await;
+    let echo = json!({"messages": [{"role": "user", "content": "x"}], "echo": true});
+    check(echo, "invalid_value", "echo", "`prompt`").await;
+    let told = json!({"prompt": "x", "echo": true, "logprobs": true});
+    check(told, "unsupported_parameter", "echo", "log-probabilities").await;
+    let unsteered = json!({"prompt": "x", "model": "plain", "guidance": 2});
+    check(unsteered, "invalid_value", "guidance", "`plain` has none").await;
     let two = json!({"prompt": "x", "max_tokens": 5, "max_completion_tokens": 6});
     check(two, "invalid_value", "max_tokens", "must not differ").await;
 }

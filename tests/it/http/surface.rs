@@ -43,12 +43,11 @@ async fn a_model_is_found_by_every_way_to_write_its_id() {
     ] {
         let reply = server.get(&format!("/v1/models/{id}")).await;
         assert_eq!(reply.status, StatusCode::OK, "{id}: {}", reply.text);
-        assert!(
-            reply.json()["policy_version"]
-                .as_str()
-                .unwrap()
-                .starts_with("kind-")
+        assert_eq!(
+            reply.json()["policy_version"],
+            reply.header("x-policy-version")
         );
+        assert!(reply.header("x-policy-version").starts_with("kind-"));
         assert_eq!(
             reply.json().get("steering").is_some(),
             id.contains('=') || id.contains("%3D")
@@ -184,10 +183,18 @@ async fn the_document_is_the_committed_one_and_names_every_route() {
     let document = served.json();
     for path in [
         "/v1/generate",
+        "/v1/sweep",
         "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/tokenize",
+        "/v1/detokenize",
         "/v1/models",
         "/v1/models/{id}",
         "/v1/objectives",
+        "/v1/profiles",
+        "/v1/profiles/{id}",
+        "/v1/profiles/{id}/comparisons",
+        "/v1/profiles/{id}/comparisons/next",
         "/healthz",
         "/readyz",
         "/version",

@@ -1,0 +1,158 @@
+//! The rewards that a policy was trained on, to score what it answers now.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::error::{RequestError, chain};
+use super::policy::LivePolicy;
+use crate::rewards::{Exchange, RewardConfig, RewardError, RewardModel, RewardSuite, build};
+use crate::types::Message;
+
+/// A policy's rewards, loaded when they are first asked for. A failure is not kept: the files may
+/// be put right.
+#[derive(Default)]
+pub(super) struct Scorer(OnceCell<Arc<RewardSuite>>);
+
+/// An answer to be scored.
+pub(super) struct Scored {
+    pub(super) text: String,
+    /// Its end token left out.
+    pub(super) tokens: usize,
+    pub(super) finished: bool,
+}
+
+impl LivePolicy {
+    /// Its rewards, one for each objective.
+    pub(super) async fn rewards(self: &Arc<Self>) -> Result<Arc<RewardSuite>, RequestError> {
+        let load = || async {
+            let policy = Arc::clone(self);
+            // models and tables are read and hashed for seconds
+            let loaded = tokio::task::spawn_blocking(move || policy.load_rewards()).await;
+            loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        };
+        self.scorer.0.get_or_try_init(load).await.cloned()
+    }
+
+    fn load_rewards(&self) -> Result<Arc<RewardSuite>, RequestError> {
+        let lacking = |what: String| {
+            let problem = format!(
+                "scoring needs the rewards that the policy `{}` was trained on, and {what}",
+                self.id
+            );
+            RequestError::Rewards { problem }
+        };
+        let Some(manifest) = &self.manifest else {
+            return Err(lacking("it has no objectives".to_owned()));
+        };
+        let stated = manifest.training.get("rewards").and_then(Value::as_object);
+        let stated = stated.ok_or_else(|| lacking("its manifest states none".to_owned()))?;
+        let mut rewards = Vec::new();
+        for objective in manifest.objectives.iter() {
+            let name = &objective.name;
+            let mut config = stated
+                .get(name)
+                .cloned()
+                .ok_or_else(|| lacking(format!("its manifest states none for `{name}`")))?;
+            find_files(&mut config, &self.root);
+            let reward = load_reward(config).map_err(|error| {
+                // paths of the server are for its log alone
+                tracing::warn!(policy = self.id, objective = name, "no reward: {error}");
+                lacking(format!("that of `{name}` cannot be loaded here"))
+            })?;
+            rewards.push(reward);
+        }
+        let suite = RewardSuite::new(rewards).map_err(|error| lacking(error.to_string()))?;
+        Ok(Arc::new(suite))
+    }
+}
+
+fn load_reward(config: Value) -> Result<Box<dyn RewardModel>, String> {
+    let config: RewardConfig = serde_json::from_value(config).map_err(|error| error.to_string())?;
+    build(&config).map_err(|error| chain(&error))
+}
+
+/// A manifest names files as the training job saw them. Where one is not there, a file of that
+/// name in the model's folder stands for it.
+fn find_files(config: &mut Value, root: &Path) {
+    match config {
+        Value::String(text) if text.contains(['/', '.']) && !Path::new(text).exists() => {
+            let beside = Path::new(text).file_name().map(|name| root.join(name));
+            if let Some(beside) = beside.filter(|path: &PathBuf| path.exists()) {
+                *text = beside.to_string_lossy().into_owned();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| find_files(item, root)),
+        Value::Object(entries) => entries
+            .iter_mut()
+            .for_each(|(_, value)| find_files(value, root)),
+        _ => {}
+    }
+}
+
+/// `[answer][objective]`.
+pub(super) async fn score(
+    suite: Arc<RewardSuite>,
+    prompt: Vec<Message>,
+    answers: Vec<Scored>,
+) -> Result<Vec<Vec<f32>>, RequestError> {
+    let scoring = tokio::task::spawn_blocking(move || {
+        let exchanges: Vec<Exchange<'_>> = answers
+            .iter()
+            .map(|answer| Exchange {
+                prompt: &prompt,
+                completion: &answer.text,
+                completion_tokens: answer.tokens,
+                finished: answer.finished,
+                record: &Value::Null,
+            })
+            .collect();
+        suite.score(&exchanges)
+    });
+    let scored = scoring
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    scored.map_err(|error| match error {
+        RewardError::UnknownQuestion { .. } | RewardError::Row { .. } => RequestError::Rewards {
+            problem: format!(
+                "the rewards cannot judge answers to this prompt: {}",
+                chain(&error)
+            ),
+        },
+        other => {
+            tracing::warn!("a reward failed: {}", chain(&other));
+            let problem = "scoring failed: a reward of this policy gave no usable number; \
+                           the server's log has the cause";
+            RequestError::Rewards {
+                problem: problem.to_owned(),
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_elsewhere_now_is_looked_for_beside_the_model() {
+        let root = tempfile::tempdir().expect("temp");
+        std::fs::write(root.path().join("facts.json"), "{}").expect("write");
+        let mut config = json!({
+            "rule": {"name": "brevity", "facts": {"table": "/gone/facts.json"}, "pattern": "a.b"},
+            "path": "/gone/other",
+        });
+        find_files(&mut config, root.path());
+        let found = root.path().join("facts.json");
+        assert_eq!(
+            config["rule"]["facts"]["table"],
+            found.to_string_lossy().as_ref()
+        );
+        assert_eq!(config["rule"]["pattern"], "a.b");
+        assert_eq!(config["path"], "/gone/other");
+    }
+}

@@ -1,0 +1,34 @@
+-- Instants are seconds since 1970, documents are JSON text.
+CREATE TABLE profiles (
+    id          TEXT   NOT NULL PRIMARY KEY,
+    weights     TEXT   NOT NULL,
+    description TEXT   NOT NULL,
+    version     BIGINT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    updated_at  BIGINT NOT NULL
+);
+
+CREATE TABLE comparisons (
+    id               TEXT   NOT NULL PRIMARY KEY,
+    profile          TEXT   NOT NULL REFERENCES profiles (id) ON DELETE CASCADE,
+    model            TEXT   NOT NULL,
+    policy_version   TEXT   NOT NULL,
+    rewards_chosen   TEXT   NOT NULL,
+    rewards_rejected TEXT   NOT NULL,
+    created_at       BIGINT NOT NULL
+);
+CREATE INDEX comparisons_of_profile ON comparisons (profile, id);
+
+CREATE TABLE api_keys (
+    id                  TEXT   NOT NULL PRIMARY KEY,
+    digest              BLOB   NOT NULL UNIQUE,
+    name                TEXT   NOT NULL,
+    scopes              TEXT   NOT NULL,
+    default_profile     TEXT,
+    weight_ranges       TEXT   NOT NULL,
+    requests_per_minute BIGINT,
+    tokens_per_minute   BIGINT,
+    created_at          BIGINT NOT NULL,
+    expires_at          BIGINT,
+    revoked_at          BIGINT
+);

@@ -1,0 +1,48 @@
+//! PostgreSQL, for several servers on one state.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures::TryFutureExt;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+
+use super::StoreError;
+use super::dialect::migrator;
+
+/// How long a request waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECTIONS: u32 = 8;
+
+const STEPS: [(i64, &str, &str); 1] = [(
+    1,
+    "profiles and keys",
+    include_str!("migrations/postgres/0001_profiles_and_keys.sql"),
+)];
+
+pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(StoreError::Address);
+    }
+    // the parser's own words may quote the address
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Address)?
+        .application_name("steersman");
+    // a pool would try again until it can only say that its time is up
+    PgConnection::connect_with(&options)
+        .and_then(Connection::close)
+        .await
+        .map_err(StoreError::Connect)?;
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .connect_with(options)
+        .await
+        .map_err(StoreError::Connect)?;
+    // holds an advisory lock meanwhile, so that servers may start together
+    migrator(&STEPS)
+        .run(&pool)
+        .await
+        .map_err(StoreError::Migrate)?;
+    Ok(pool)
+}
