@@ -26,6 +26,7 @@ assert brief.usage.steering["policy_version"] == brief.steering["policy_version"
 detailed = chat(extra_headers={"x-objective-weights": "detail=1"})
 assert detailed.steering["source"] == "header", detailed.steering
 assert detailed.steering["weights"] != brief.steering["weights"], detailed.steering
+assert len(detailed.choices[0].message.content) > len(brief.choices[0].message.content), brief
 
 stream = chat(
     stream=True,

@@ -22,10 +22,10 @@ echo "server: $url"
 curl -sf "$url/healthz" >/dev/null
 curl -sf "$url/readyz" >/dev/null
 ask() { curl -sf "$url/v1/generate" -H 'content-type: application/json' -d "$1"; }
-for weights in '{"brevity":1}' '{"detail":1}'; do
-  ask "{\"prompt\":\"Where is Chad?\",\"objective_weights\":$weights,\"temperature\":0}"
-  echo
-done
+said() { ask "{\"prompt\":\"What is the capital of France?\",\"objective_weights\":{\"$1\":1},\"temperature\":0}"; }
+brief=$(said brevity) detailed=$(said detail)
+printf '%s\n' "$brief" "$detailed"
+[ "${#brief}" -lt "${#detailed}" ] || { echo 'the weights change nothing'; exit 1; }
 
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet 'openai>=2,<3'
