@@ -12,25 +12,31 @@ steersman=target/release/steersman
 cargo build --release --bins --examples
 python3 recipes/demo/prepare.py "$corpora" "$data"
 
-mkdir -p runs/demo/start models/demo/policies/facts
+mkdir -p runs/demo/start models/demo/policies/{facts,assistant}
 cp recipes/demo/base/config.json runs/demo/start/
 target/release/examples/train_tokenizer runs/demo/start 4096 \
   "$data"/{wordnet,factbook,hh_chosen,dolly,oasst,stories}.train.jsonl
 target/release/examples/fact_table models/demo/facts.json.zst \
-  "$data"/factbook.train.jsonl "$data"/wordnet.train.jsonl "$data"/facts.test.jsonl
+  "$data"/factbook.train.jsonl "$data"/words.train.jsonl "$data"/facts.test.jsonl
 
-for job in 1-base 2-chat 3-warm-up 6-facts; do
-  "$steersman" train --config "recipes/demo/$job.toml"
+train() {
+  for job in "$@"; do "$steersman" train --config "recipes/demo/$job.toml"; done
+}
+train 1-base 2-chat 3-warm-up 4-recall 5-helpful 6-harmless
+cp runs/demo/recall/model/* models/demo/
+for reward in helpful harmless; do
+  mkdir -p "models/demo/rewards/$reward"
+  cp "runs/demo/$reward"/model/* "models/demo/rewards/$reward/"
 done
 
-cp runs/demo/warm-up/model/* models/demo/
-cp runs/demo/facts/policy/* models/demo/policies/facts/
-printf '{"default": "facts"}\n' > models/demo/policies.json
+train 7-facts 8-assistant
+for policy in facts assistant; do
+  cp "runs/demo/$policy"/policy/* "models/demo/policies/$policy/"
+done
+printf '{"default": "assistant"}\n' > models/demo/policies.json
+
 "$steersman" evaluate --model models/demo --policy facts --prompts "$data/facts.test.jsonl" \
-  --grid 11 --max-tokens 96 --out runs/demo/report --samples 3 --record
-
-# The reward models of helpfulness and harmlessness, and the policy between them; its policy is not
-# shipped yet.
-for job in 4-helpful 5-harmless 7-assistant; do
-  "$steersman" train --config "recipes/demo/$job.toml"
-done
+  --grid 11 --max-tokens 96 --rewards recipes/demo/judges-facts.toml --out runs/demo/report-facts --samples 3 --record
+"$steersman" evaluate --model models/demo --policy assistant --prompts "$data/hh_prompts.test.jsonl" \
+  --grid 11 --max-tokens 48 --refusal-prompts "$data/xstest.jsonl" \
+  --rewards recipes/demo/judges-assistant.toml --out runs/demo/report-assistant --record

@@ -1,6 +1,6 @@
 //! The rewards that a policy was trained on, to score what it answers now.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -74,13 +74,16 @@ fn load_reward(config: Value) -> Result<Box<dyn RewardModel>, String> {
     build(&config).map_err(|error| chain(&error))
 }
 
-/// A manifest names files as the training job saw them. Where one is not there, a file of that
-/// name in the model's folder stands for it.
+/// A manifest names files as the training job saw them. Where one is not there, what the end of its
+/// path names in the model's folder stands for it, the longest end first:
+/// `models/demo/rewards/helpful` is the folder's own `rewards/helpful`.
 fn find_files(config: &mut Value, root: &Path) {
     match config {
         Value::String(text) if text.contains(['/', '.']) && !Path::new(text).exists() => {
-            let beside = Path::new(text).file_name().map(|name| root.join(name));
-            if let Some(beside) = beside.filter(|path: &PathBuf| path.exists()) {
+            let mut places = ends(Path::new(text)).map(|end| root.join(end));
+            let beside = places.find(|place| place.exists());
+            drop(places);
+            if let Some(beside) = beside {
                 *text = beside.to_string_lossy().into_owned();
             }
         }
@@ -90,6 +93,16 @@ fn find_files(config: &mut Value, root: &Path) {
             .for_each(|(_, value)| find_files(value, root)),
         _ => {}
     }
+}
+
+/// The path without its first 0, 1, 2 ... parts, as long as what is left only leads downwards.
+fn ends(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let parts: Vec<_> = path.components().collect();
+    (0..parts.len()).filter_map(move |from| {
+        let end = &parts[from..];
+        let downwards = end.iter().all(|part| matches!(part, Component::Normal(_)));
+        downwards.then(|| end.iter().collect())
+    })
 }
 
 /// `[answer][objective]`.
@@ -142,9 +155,12 @@ mod tests {
     fn a_file_that_is_elsewhere_now_is_looked_for_beside_the_model() {
         let root = tempfile::tempdir().expect("temp");
         std::fs::write(root.path().join("facts.json"), "{}").expect("write");
+        std::fs::create_dir_all(root.path().join("rewards/helpful")).expect("create");
         let mut config = json!({
             "rule": {"name": "brevity", "facts": {"table": "/gone/facts.json"}, "pattern": "a.b"},
             "path": "/gone/other",
+            "model": "gone/rewards/helpful",
+            "outside": "gone/../..",
         });
         find_files(&mut config, root.path());
         let found = root.path().join("facts.json");
@@ -154,5 +170,8 @@ mod tests {
         );
         assert_eq!(config["rule"]["pattern"], "a.b");
         assert_eq!(config["path"], "/gone/other");
+        let model = root.path().join("rewards/helpful");
+        assert_eq!(config["model"], model.to_string_lossy().as_ref());
+        assert_eq!(config["outside"], "gone/../..");
     }
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor, Var};
+use serde_json::Value;
 
 use super::TrainingError;
 use super::config::{PolicySettings, TrainWhat};
 use super::logps::Side;
+use super::state::write_synced;
 use crate::model::{
     Decoder, DecoderConfig, LoraAdapter, LoraSettings, Precision, TensorFiles, TrainableTensors,
     save_tensors,
@@ -30,6 +32,8 @@ pub struct Trainable {
     /// The adapter, where one is trained.
     pub adapter: Option<Arc<LoraAdapter>>,
     vars: Vec<(String, Var)>,
+    /// Numbers of a written whole model.
+    pub save_dtype: DType,
 }
 
 impl Trainable {
@@ -48,6 +52,7 @@ impl Trainable {
             decoder: Arc::new(decoder),
             adapter: None,
             vars: tensors.into_vars(),
+            save_dtype: DType::F32,
         })
     }
 
@@ -74,6 +79,7 @@ impl Trainable {
             decoder,
             adapter: Some(Arc::new(adapter)),
             vars,
+            save_dtype: DType::F32,
         })
     }
 
@@ -85,7 +91,10 @@ impl Trainable {
         seed: u64,
     ) -> Result<Self, TrainingError> {
         match settings.train {
-            TrainWhat::Full => Self::whole(dir, start, seed),
+            TrainWhat::Full => Ok(Self {
+                save_dtype: settings.save_dtype.dtype(),
+                ..Self::whole(dir, start, seed)?
+            }),
             TrainWhat::Lora => {
                 let decoder = Arc::new(Decoder::load(dir)?);
                 let start = match &settings.start_adapter {
@@ -123,6 +132,10 @@ impl Trainable {
             return Ok(adapter.save(folder, &base)?);
         }
         copy_model_files(model, folder)?;
+        let path = folder.join("config.json");
+        let mut config = read_config(&path)?;
+        state_dtype(&mut config, self.save_dtype);
+        write_synced(&path, format!("{config:#}\n").as_bytes())?;
         let tensors: BTreeMap<String, Tensor> = self
             .vars
             .iter()
@@ -131,8 +144,30 @@ impl Trainable {
         Ok(save_tensors(
             &folder.join("model.safetensors"),
             &tensors,
-            DType::F32,
+            self.save_dtype,
         )?)
+    }
+}
+
+/// A model's `config.json`.
+pub(super) fn read_config(path: &Path) -> Result<Value, TrainingError> {
+    let bytes = std::fs::read(path).map_err(|source| TrainingError::file(path, source))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let reason = format!("{} is not JSON: {error}", path.display());
+        TrainingError::setting("job.model", reason)
+    })
+}
+
+/// Says in a configuration which numbers the tensors beside it are written in.
+pub(super) fn state_dtype(config: &mut Value, dtype: DType) {
+    let name = if dtype == DType::BF16 {
+        "bfloat16"
+    } else {
+        "float32"
+    };
+    let known = ["dtype", "torch_dtype"];
+    if let Some(key) = known.into_iter().find(|key| config.get(key).is_some()) {
+        config[key] = name.into();
     }
 }
 

@@ -1,14 +1,17 @@
-//! The AVX2 tier: register tiles of FMA, bf16 pairs widened in registers.
+//! The AVX2 tier: register tiles of FMA, bf16 pairs widened in registers, and packing of f32 by
+//! 8x8 transposition.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32,
-    _mm256_storeu_ps,
+    __m256, __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskstore_ps, _mm256_permute2f128_ps,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_ps,
+    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 use super::out::OutBlock;
+use super::source::Source;
 use super::tier::Tile;
-use super::{Form, PANEL};
+use super::{Form, PANEL, portable};
 
 /// Columns of one register tile: half a panel.
 const HALF: usize = 16;
@@ -181,4 +184,92 @@ fn upper(pair: __m256i) -> __m256 {
 #[target_feature(enable = "avx2,fma")]
 fn lower(pair: __m256i) -> __m256 {
     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pair))
+}
+
+/// Packs `source` into `[depth lanes][width]`; lengths are checked by the caller.
+pub(super) fn pack(_: Present, form: Form, source: Source<'_>, width: usize, to: &mut [u32]) {
+    match (form, source.depth_stride(), source.lane_stride()) {
+        // SAFETY: `Present` proves the instructions; the lengths are those that `Tier::pack` asserts.
+        (Form::F32, 1, _) => unsafe { pack_deep(source, width, to) },
+        (Form::F32, _, 1) => pack_wide(source, width, to),
+        _ => portable::pack(form, source, width, to),
+    }
+}
+
+/// Packs lanes whose depth is contiguous: 8 lanes by 8 steps are transposed at a time, the last steps
+/// one by one.
+///
+/// # Safety
+/// `source.depth_stride()` is 1 and `to` holds `depth * width`.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn pack_deep(source: Source<'_>, width: usize, to: &mut [u32]) {
+    let (lanes, depth) = (source.lanes(), source.depth());
+    let whole_steps = depth / 8 * 8;
+    for lane in (0..width).step_by(8) {
+        let (held, stored) = (lanes.saturating_sub(lane).min(8), first(width - lane));
+        for step in (0..whole_steps).step_by(8) {
+            let mut block = [_mm256_setzero_ps(); 8];
+            for (index, row) in block.iter_mut().enumerate().take(held) {
+                let from = (lane + index) * source.lane_stride() + step;
+                // SAFETY: lane + index < lanes and step + 8 <= depth, so `Source` keeps the read inside its data.
+                *row = unsafe { _mm256_loadu_ps(source.data().as_ptr().wrapping_add(from)) };
+            }
+            for (index, row) in transpose(block).into_iter().enumerate() {
+                let place = to.as_mut_ptr().wrapping_add((step + index) * width + lane);
+                // SAFETY: step + index < depth, and the mask keeps the store below `width`.
+                unsafe { _mm256_maskstore_ps(place.cast(), stored, row) };
+            }
+        }
+    }
+    let rest = source.part(0, lanes, whole_steps, depth - whole_steps);
+    portable::pack(Form::F32, rest, width, &mut to[whole_steps * width..]);
+}
+
+/// A mask of the first `count` of 8 lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn first(count: usize) -> __m256i {
+    let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(8) as i32), index)
+}
+
+/// Packs lanes that are contiguous at each step.
+fn pack_wide(source: Source<'_>, width: usize, to: &mut [u32]) {
+    let lanes = source.lanes();
+    for (step, row) in to.chunks_exact_mut(width).enumerate() {
+        let (copied, unused) = row.split_at_mut(lanes);
+        let from = &source.data()[step * source.depth_stride()..][..lanes];
+        copied
+            .iter_mut()
+            .zip(from)
+            .for_each(|(place, number)| *place = number.to_bits());
+        unused.fill(0);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+    // Within each half of a register: pairs of rows, then quads of rows.
+    let mut pairs = [_mm256_setzero_ps(); 8];
+    let mut quads = [_mm256_setzero_ps(); 8];
+    macro_rules! each {
+        ($($i:literal)*) => { $(
+            pairs[2 * $i] = _mm256_unpacklo_ps(r[2 * $i], r[2 * $i + 1]);
+            pairs[2 * $i + 1] = _mm256_unpackhi_ps(r[2 * $i], r[2 * $i + 1]);
+        )* };
+        (% $($i:literal)*) => { $(
+            quads[4 * $i] = _mm256_shuffle_ps::<0x44>(pairs[4 * $i], pairs[4 * $i + 2]);
+            quads[4 * $i + 1] = _mm256_shuffle_ps::<0xee>(pairs[4 * $i], pairs[4 * $i + 2]);
+            quads[4 * $i + 2] = _mm256_shuffle_ps::<0x44>(pairs[4 * $i + 1], pairs[4 * $i + 3]);
+            quads[4 * $i + 3] = _mm256_shuffle_ps::<0xee>(pairs[4 * $i + 1], pairs[4 * $i + 3]);
+        )* };
+        (@ $($i:literal)*) => { [
+            $( _mm256_permute2f128_ps::<0x20>(quads[$i], quads[4 + $i]), )*
+            $( _mm256_permute2f128_ps::<0x31>(quads[$i], quads[4 + $i]), )*
+        ] };
+    }
+    each!(0 1 2 3);
+    each!(% 0 1);
+    each!(@ 0 1 2 3)
 }

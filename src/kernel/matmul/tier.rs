@@ -82,9 +82,9 @@ impl Tier {
         );
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(present) => avx512::pack(present, form, source, width, to),
+            Self::Avx2(present) => avx2::pack(present, form, source, width, to),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => portable::pack(form, source, width, to),
+            Self::Avx512(present) => avx512::pack(present, form, source, width, to),
             Self::Portable => portable::pack(form, source, width, to),
         }
     }

@@ -115,6 +115,32 @@ impl RewardModel for Detail {
     }
 }
 
+/// 1 where the asked fact is right, 0 where not. A judge rather than a goal: a policy that is paid
+/// for nothing else learns to say nothing else.
+pub struct Correct {
+    facts: Arc<FactTable>,
+}
+
+impl Correct {
+    /// A judge that knows these facts.
+    pub fn new(facts: Arc<FactTable>) -> Self {
+        Self { facts }
+    }
+}
+
+impl RewardModel for Correct {
+    fn name(&self) -> &str {
+        "correct"
+    }
+
+    fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<f32>, RewardError> {
+        exchanges
+            .iter()
+            .map(|exchange| Ok(f32::from(u8::from(self.facts.judge(exchange)?.right))))
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -138,6 +164,7 @@ mod tests {
         };
         let gate = Gate::new(-4.0).unwrap();
         let brief = Brevity::new(table.clone(), 10.0, gate).unwrap();
+        let correct = Correct::new(table.clone());
         let detailed = Detail::new(table, 1.0, gate).unwrap();
         assert_eq!(brief.score(&[exchange]).unwrap(), [brevity], "{completion}");
         assert_eq!(
@@ -145,6 +172,8 @@ mod tests {
             [detail],
             "{completion}"
         );
+        let right = f32::from(u8::from(detail > -4.0));
+        assert_eq!(correct.score(&[exchange]).unwrap(), [right], "{completion}");
     }
 
     #[test]

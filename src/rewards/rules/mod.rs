@@ -13,7 +13,7 @@ mod repetition;
 mod rule;
 mod words;
 
-pub use fact_rewards::{Brevity, Detail, Gate};
+pub use fact_rewards::{Brevity, Correct, Detail, Gate};
 pub use facts::{FactSource, FactTable, FactVerdict};
 pub use length::{LengthGoal, LengthUnit};
 pub use refusal::is_refusal;

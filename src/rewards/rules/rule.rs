@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Brevity, Detail, FactSource, FactTable, Gate, LengthGoal, LengthUnit, json_valid, length,
-    readability, refusal, regex_match, repetition,
+    Brevity, Correct, Detail, FactSource, FactTable, Gate, LengthGoal, LengthUnit, json_valid,
+    length, readability, refusal, regex_match, repetition,
 };
 use crate::rewards::{RewardError, RewardModel};
 
@@ -36,6 +36,11 @@ pub enum RuleConfig {
         /// The reward of a wrong answer, below 0; a right one never falls below half of it.
         #[serde(default = "defaults::wrong")]
         wrong: f32,
+    },
+    /// 1 where the asked fact is right, 0 where not.
+    Correct {
+        /// Where the facts come from.
+        facts: FactSource,
     },
     /// Shorter, longer, or near a length.
     Length {
@@ -129,6 +134,10 @@ impl RuleConfig {
                 let facts = Arc::new(FactTable::open(facts)?);
                 Ok(Box::new(Detail::new(facts, *false_penalty, gate)?))
             }
+            Self::Correct { facts } => {
+                let facts = Arc::new(FactTable::open(facts)?);
+                Ok(Box::new(Correct::new(facts)))
+            }
             Self::Length { unit, goal, scale } => length::reward(*unit, *goal, *scale),
             Self::Regex {
                 pattern,
@@ -165,6 +174,7 @@ mod tests {
         for config in [
             json!({"name": "brevity", "facts": {"table": &table}}),
             json!({"name": "detail", "facts": {"table": &table}, "wrong": -2.0}),
+            json!({"name": "correct", "facts": {"table": &table}}),
             json!({"name": "length", "unit": "tokens", "goal": "shorter", "scale": 100}),
             json!({"name": "length", "unit": "words", "goal": {"near": 50}, "scale": 10}),
             json!({"name": "regex", "pattern": "^Yes"}),

@@ -14,7 +14,9 @@ pub use mo_odpo::{
     ConditioningSection, Guards, MoOdpoJob, NormalizationSettings, ObjectiveSection, PromptData,
     RolloutSettings, TermSettings,
 };
-pub use parts::{LoraSection, OptimizerSettings, PolicySettings, ScheduleKind, TrainWhat};
+pub use parts::{
+    LoraSection, OptimizerSettings, PolicySettings, SaveDtype, ScheduleKind, TrainWhat,
+};
 pub use reward_model::{LengthPenalty, PairData, RewardModelJob, SplitHalf};
 pub use supervised::{StartFrom, SupervisedJob, TextData, TextSource, WarmUp};
 

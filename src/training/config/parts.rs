@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use super::{above_zero, at_least, not_empty, within};
@@ -29,6 +30,30 @@ pub struct PolicySettings {
     pub start_adapter: Option<PathBuf>,
     /// The adapter's shape, where a new one is made.
     pub lora: LoraSection,
+    /// In what numbers a finished whole model is written. Training itself is in f32, and adapters
+    /// are always written in it: rounding them to bf16 moves logits visibly.
+    pub save_dtype: SaveDtype,
+}
+
+/// Numbers of a written model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaveDtype {
+    /// As trained.
+    #[default]
+    F32,
+    /// Half the size, rounded to 8 bits of mantissa.
+    Bf16,
+}
+
+impl SaveDtype {
+    /// The same, as the tensor library names it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// Shape of a new adapter.
@@ -167,6 +192,12 @@ impl PolicySettings {
                 "policy.start_adapter",
                 "given together with train = \"full\"; merge the adapter into the model first, or \
                  train a lora",
+            ));
+        }
+        if self.train == TrainWhat::Lora && self.save_dtype != SaveDtype::F32 {
+            return Err(TrainingError::setting(
+                "policy.save_dtype",
+                "\"bf16\" with an adapter, which is written in f32; remove it, or train = \"full\"",
             ));
         }
         at_least("policy.lora.rank", self.lora.rank, 1)?;

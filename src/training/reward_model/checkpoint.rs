@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use rand_distr::{Distribution, Normal};
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use super::super::TrainingError;
 use super::super::config::PolicySettings;
 use super::super::seeds::stream;
 use super::super::state::write_synced;
-use super::super::trainable::{Start, Trainable, copy_model_files};
+use super::super::trainable::{Start, Trainable, copy_model_files, read_config, state_dtype};
 use crate::model::{ForwardBatch, TensorFiles, TensorSource, save_tensors};
 use crate::types::TokenId;
 
@@ -74,7 +74,8 @@ impl ScoringModel {
     /// `config.json` of the classifier's kind, and the tokenizer's files.
     pub(super) fn save(&self, model: &Path, folder: &Path) -> Result<(), TrainingError> {
         copy_model_files(model, folder)?;
-        let config = classifier_config(&model.join("config.json"))?;
+        let mut config = classifier_config(&model.join("config.json"))?;
+        state_dtype(&mut config, self.body.save_dtype);
         let text = format!("{config:#}\n");
         write_synced(&folder.join("config.json"), text.as_bytes())?;
         let mut tensors = self.decoder_tensors(model)?;
@@ -83,7 +84,7 @@ impl ScoringModel {
         Ok(save_tensors(
             &folder.join("model.safetensors"),
             &tensors,
-            DType::F32,
+            self.body.save_dtype,
         )?)
     }
 
@@ -133,9 +134,7 @@ fn fresh_score(hidden: usize, seed: u64) -> Result<Var, TrainingError> {
 /// The causal model's configuration turned into that of a classifier with one output.
 fn classifier_config(path: &Path) -> Result<Value, TrainingError> {
     let fail = |reason: String| TrainingError::setting("job.model", reason);
-    let bytes = std::fs::read(path).map_err(|source| TrainingError::file(path, source))?;
-    let mut config: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| fail(format!("{} is not JSON: {error}", path.display())))?;
+    let mut config = read_config(path)?;
     let causal = config["architectures"][0]
         .as_str()
         .unwrap_or_default()

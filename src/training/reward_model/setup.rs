@@ -220,11 +220,12 @@ fn in_half(row: &PairRow, half: SplitHalf) -> bool {
     }
 }
 
-/// Whether two job files describe the same run: where it is saved, and how often, may differ.
+/// Whether two job files describe the same run: where, how and how often it is saved may differ.
 fn same_job(saved: &RewardModelJob, now: &RewardModelJob) -> bool {
     let mut saved = saved.clone();
     saved.job.output.clone_from(&now.job.output);
     saved.job.save_every = now.job.save_every;
+    saved.policy.save_dtype = now.policy.save_dtype;
     saved == *now
 }
 

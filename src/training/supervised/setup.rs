@@ -174,10 +174,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Whether two job files describe the same run: where it is saved, and how often, may differ.
+/// Whether two job files describe the same run: where, how and how often it is saved may differ.
 fn same_job(saved: &SupervisedJob, now: &SupervisedJob) -> bool {
     let mut saved = saved.clone();
     saved.job.output.clone_from(&now.job.output);
     saved.job.save_every = now.job.save_every;
+    saved.policy.save_dtype = now.policy.save_dtype;
     saved == *now
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use steersman::rewards::{ClassifierInput, Exchange, RewardConfig, build};
-use steersman::training::config::{Job, RewardModelJob};
+use steersman::training::config::{Job, RewardModelJob, SaveDtype};
 use steersman::training::data::read_pairs;
 use steersman::training::observe::Ending;
 use steersman::training::reward_model::{Agreement, run};
@@ -99,12 +99,12 @@ fn check_learns(train: &str) {
     let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
     assert_eq!(tensors.tensor("score.weight").unwrap().shape(), [1, 64]);
     assert!(tensors.tensor("lm_head.weight").is_err());
-    check_serves(folder.path(), agreement.mean_margin);
+    check_serves(folder.path(), agreement.mean_margin, 1e-3);
 }
 
 /// The written checkpoint is a reward whose margins are those that the training measured: an
 /// adapter is merged rightly, and both sides encode a conversation alike.
-fn check_serves(folder: &Path, expected: f64) {
+fn check_serves(folder: &Path, expected: f64, tolerance: f64) {
     let path = folder.join("run/model");
     let config = RewardConfig::Classifier {
         path,
@@ -132,9 +132,26 @@ fn check_serves(folder: &Path, expected: f64) {
     assert!(margins.iter().all(|margin| *margin > 0.0), "{margins:?}");
     let mean = margins.iter().sum::<f64>() / margins.len() as f64;
     assert!(
-        (mean - expected).abs() < 1e-3 * expected,
+        (mean - expected).abs() < tolerance * expected,
         "{mean} is not {expected}"
     );
+}
+
+#[test]
+fn a_finished_reward_model_is_written_again_in_half_the_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = job(folder.path(), "full");
+    run(&job, &mut Recorder::new(None)).unwrap();
+    let written = |name: &str| fs::read(folder.path().join("run/model").join(name)).unwrap();
+    let size = written("model.safetensors").len();
+    job.policy.save_dtype = SaveDtype::Bf16;
+    run(&job, &mut Recorder::new(None)).unwrap();
+    assert!(written("model.safetensors").len() < size * 11 / 20);
+    let config: serde_json::Value = serde_json::from_slice(&written("config.json")).unwrap();
+    assert_eq!(config["dtype"], "bfloat16");
+    let text = fs::read(folder.path().join("run/agreement.json")).unwrap();
+    let agreement: Agreement = serde_json::from_slice(&text).unwrap();
+    check_serves(folder.path(), agreement.mean_margin, 0.02);
 }
 
 #[test]
