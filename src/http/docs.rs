@@ -1,7 +1,7 @@
 //! `GET /docs`: a page that reads `/openapi.json` and lets every route be tried. It comes whole from
 //! this server and needs no other.
 
-use axum::extract::{Path, Request};
+use axum::extract::Request;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
@@ -35,9 +35,10 @@ pub(super) async fn get_docs() -> impl IntoResponse {
     (headers, Html(include_str!("docs/page.html")))
 }
 
-pub(super) async fn get_docs_file(Path(file): Path<String>, request: Request) -> Response {
-    let Some((_, media_type, text)) = FILES.iter().find(|(name, _, _)| *name == file) else {
-        let (method, path) = (request.method().as_str(), request.uri().path());
+pub(super) async fn get_docs_file(request: Request) -> Response {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let asked = path.strip_prefix("/docs/");
+    let Some((_, media_type, text)) = FILES.iter().find(|(name, _, _)| Some(*name) == asked) else {
         return ApiError::no_route(method, path).into_response();
     };
     let headers = [

@@ -89,7 +89,8 @@ impl Histogram {
         self.buckets[place].fetch_add(1, Ordering::Relaxed);
         let add = |sum: u64| Some((f64::from_bits(sum) + value).to_bits());
         // never fails: `add` always returns something
-        let _ = self.sum
+        let _ = self
+            .sum
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 

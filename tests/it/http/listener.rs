@@ -152,11 +152,15 @@ async fn a_body_over_the_limit_is_refused_however_it_is_sent() {
 
 #[tokio::test]
 async fn a_flood_of_tiny_chunks_is_bounded_by_its_bytes() {
-    let server = Listening::usual().await;
+    let http = HttpSettings {
+        max_body_bytes: 100_000,
+        ..HttpSettings::default()
+    };
+    let server = Listening::start(http, ListenerSettings::default()).await;
     let mut flood = b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                       transfer-encoding: chunked\r\n\r\n"
         .to_vec();
-    flood.extend(b"1\r\n[\r\n".repeat(2_200_000));
+    flood.extend(b"1\r\n[\r\n".repeat(110_000));
     let reply = server.send(&flood).await;
     reply.check(413, "body_too_large");
     server.goes_on_serving().await;
@@ -226,7 +230,7 @@ async fn who_takes_nothing_of_a_reply_is_let_go() {
 
 /// A stream that lasts until it is cut or the context is full.
 fn long_stream() -> Vec<u8> {
-    let body = json!({"prompt": "Hello", "stream": true, "ignore_eos": true, "max_tokens": 100});
+    let body = json!({"prompt": "Hello", "stream": true, "ignore_eos": true, "max_tokens": 60});
     post("/v1/generate", &body.to_string(), "")
 }
 
