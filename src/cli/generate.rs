@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::print;
-use crate::config::SettingsLayer;
+use crate::config::Settings;
 use crate::service::{
     Access, AnswerEvent, App, GenerationInput, LoadError, PromptInput, RawWeights, RequestError,
     SamplingInput,
@@ -66,12 +66,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
         },
         ..GenerationInput::default()
     };
-    let settings = SettingsLayer {
-        model: args.model,
-        ..SettingsLayer::default()
-    }
-    .settle();
-    let app = App::load(&settings.model, &settings.service)?;
+    let settings = Settings::default();
+    let model = args.model.as_ref().unwrap_or(&settings.model);
+    let app = App::load(model, &settings.service())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -12,7 +12,7 @@ pub mod train;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::service::chain;
 
@@ -52,15 +52,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.len() < 2 {
         args.push("serve".into());
     }
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+    let matches = Cli::command().try_get_matches_from(args);
+    let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
     let Some(command) = cli.command else {
         return ExitCode::FAILURE;
     };
     let result: Result<bool, Box<dyn std::error::Error>> = match command {
-        Command::Serve(args) => serve::run(args).map(|()| true).map_err(Into::into),
+        Command::Serve(args) => {
+            let from = matches.subcommand().map(|(_, own)| own);
+            serve::run(&args, from).map(|()| true).map_err(Into::into)
+        }
         Command::Generate(args) => generate::run(args).map(|()| true).map_err(Into::into),
         Command::Train(args) => train::run(&args).map(|()| true).map_err(Into::into),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| true).map_err(Into::into),

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::{self, LogFilterError};
-use crate::config::{ConfigError, Settings, SettingsLayer};
+use crate::config::{ConfigError, Gathered, Settings, SettingsLayer};
 use crate::http;
 use crate::service::{App, LoadError, OpenToAll, Phase, may_listen};
 use crate::store::{Store, StoreError};
@@ -27,6 +27,10 @@ pub(super) struct ServeArgs {
     /// environment variables win over it
     #[arg(long, env = "STEERSMAN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Print the settings in effect as a TOML file, each with where it came from and without
+    /// secrets, and end
+    #[arg(long)]
+    print_config: bool,
     #[command(flatten)]
     layer: SettingsLayer,
 }
@@ -36,6 +40,11 @@ pub(super) struct ServeArgs {
 pub(super) enum ServeError {
     #[error("the settings cannot be used")]
     Config(#[from] ConfigError),
+    #[error(
+        "the environment variable `{0}` is no setting of this program; `steersman serve --help` \
+         lists them"
+    )]
+    Variable(String),
     #[error(transparent)]
     Log(#[from] LogFilterError),
     #[error(transparent)]
@@ -54,12 +63,20 @@ pub(super) enum ServeError {
     Io(#[from] io::Error),
 }
 
-pub(super) fn run(args: ServeArgs) -> Result<(), ServeError> {
+/// `matches` tells which settings stood on the command line.
+pub(super) fn run(args: &ServeArgs, matches: Option<&ArgMatches>) -> Result<(), ServeError> {
+    check_variables()?;
     let file = match &args.config {
-        Some(path) => SettingsLayer::from_file(path)?,
-        None => SettingsLayer::default(),
+        Some(path) => Some((path.as_path(), SettingsLayer::from_file(path)?)),
+        None => None,
     };
-    let settings = args.layer.over(file).settle();
+    let is_flag =
+        |key: &str| matches.and_then(|own| own.value_source(key)) == Some(ValueSource::CommandLine);
+    let gathered = Gathered::new(file, &args.layer, is_flag)?;
+    if args.print_config {
+        return Ok(super::print(&gathered.render()?)?);
+    }
+    let settings = gathered.settings;
     logging::start(settings.log_format, &settings.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -67,8 +84,34 @@ pub(super) fn run(args: ServeArgs) -> Result<(), ServeError> {
         .block_on(serve(settings))
 }
 
+/// Refuses variables that look like settings and are none: a misspelt one would be without effect,
+/// and nobody would hear of it.
+fn check_variables() -> Result<(), ServeError> {
+    fn known(command: &clap::Command, names: &mut Vec<String>) {
+        let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+        names.extend(variables.map(|name| name.to_string_lossy().into_owned()));
+        for subcommand in command.get_subcommands() {
+            known(subcommand, names);
+        }
+    }
+    let mut names = Vec::new();
+    known(&super::Cli::command(), &mut names);
+    let variables = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let unknown = |name: &String| {
+        // Kubernetes tells every pod where a service called `steersman` is
+        let linked = name.starts_with("STEERSMAN_SERVICE_")
+            || name == "STEERSMAN_PORT"
+            || name.starts_with("STEERSMAN_PORT_");
+        name.starts_with("STEERSMAN_") && !linked && !names.contains(name)
+    };
+    match variables.into_iter().find(unknown) {
+        Some(name) => Err(ServeError::Variable(name)),
+        None => Ok(()),
+    }
+}
+
 async fn serve(settings: Settings) -> Result<(), ServeError> {
-    let store = Store::open(&settings.store).await?;
+    let store = Store::open(&settings.store()).await?;
     may_listen(settings.addr, store.has_keys().await?)?;
     // before the model is loaded: an address in use should not cost a minute to find out
     let listener = TcpListener::bind(settings.addr)
@@ -79,7 +122,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
         })?;
     let mut signals = Signals::listen()?;
     let started = Instant::now();
-    let (model, service) = (settings.model.clone(), settings.service.clone());
+    let (model, service) = (settings.model.clone(), settings.service());
     let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
     let app = tokio::select! {
         loaded = loading => match loaded {
@@ -94,13 +137,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
         "steersman {} ready on http://{addr}\n",
         env!("CARGO_PKG_VERSION")
     ))?;
-    drive(
-        listener,
-        app,
-        signals,
-        Duration::from_secs(settings.drain_seconds),
-    )
-    .await
+    drive(listener, app, signals, &settings).await
 }
 
 /// Serves until a signal, then lets running answers finish, then cuts what is left.
@@ -108,17 +145,12 @@ async fn drive(
     listener: TcpListener,
     app: Arc<App>,
     mut signals: Signals,
-    drain: Duration,
+    settings: &Settings,
 ) -> Result<(), ServeError> {
-    let draining = app.lifecycle().reached(Phase::Draining);
-    // without this a chunk may wait for the acknowledgement of the one before it
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!("a connection stays with delays: {error}");
-        }
-    });
-    let server = axum::serve(listener, http::router(Arc::clone(&app)));
-    let mut server = std::pin::pin!(async move { server.with_graceful_shutdown(draining).await });
+    let drain = Duration::from_secs(settings.drain_seconds);
+    let (routes, limits) = (settings.http(), settings.listener());
+    let server = http::serve(listener, Arc::clone(&app), &routes, limits);
+    let mut server = std::pin::pin!(server);
     tokio::select! {
         ended = &mut server => return Ok(ended?),
         () = signals.next() => {}

@@ -1,5 +1,11 @@
 //! Gathers settings: defaults < file < environment < flags.
 
+mod error;
+mod gather;
+mod layer;
 mod settings;
 
-pub use settings::{ConfigError, LogFormat, Settings, SettingsLayer};
+pub use error::ConfigError;
+pub use gather::{Gathered, Source};
+pub use layer::{LogFormat, SettingsLayer};
+pub use settings::Settings;

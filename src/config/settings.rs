@@ -1,221 +1,143 @@
-//! The server's settings, and the one struct that is both its flags and its TOML file.
+//! The settings in effect, and what each part of the server gets of them.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::{ConfigError, LogFormat};
 use crate::engine::EngineConfig;
+use crate::http::{HttpSettings, ListenerSettings};
 use crate::service::ServiceSettings;
 use crate::store::StoreSettings;
 
-/// Settings of one source; what it does not name is left to a weaker one. clap fills it from
-/// flags and, weaker than these, from the environment; serde fills it from the TOML file.
-#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SettingsLayer {
-    /// Folder of the model to serve: config.json, tokenizer.json, safetensors, and where it is
-    /// steerable steering.json or policies/ [default: models/demo]
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
-    pub model: Option<PathBuf>,
-
-    /// Address to listen on; port 0 takes a free one. Without keys only loopback is allowed: on
-    /// any other address everybody who reaches it could use the model [default: 127.0.0.1:8080]
-    #[arg(long, env = "STEERSMAN_ADDR", value_name = "HOST:PORT")]
-    pub addr: Option<SocketAddr>,
-
-    /// Folder of the server's state, profiles and keys, in SQLite [default: steersman-data]
-    #[arg(long, env = "STEERSMAN_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-
-    /// PostgreSQL instead of SQLite: postgres://USER:PASSWORD@HOST/DATABASE. Several servers can
-    /// share one; SQLite needs no other process. The environment variable hides the password from
-    /// other users of the machine [default: none]
-    #[arg(
-        long,
-        env = "STEERSMAN_DATABASE_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    pub database_url: Option<String>,
-
-    /// Answers generated side by side. More raise throughput and cost memory (each has its own
-    /// cache) and speed of the single answer; further requests wait [default: 64]
-    #[arg(long, env = "STEERSMAN_MAX_SEQUENCES", value_name = "N")]
-    pub max_sequences: Option<usize>,
-
-    /// Tokens computed in one iteration. More finish long prompts sooner, fewer keep running
-    /// streams smooth while a long prompt comes in [default: 512]
-    #[arg(long, env = "STEERSMAN_MAX_BATCH_TOKENS", value_name = "N")]
-    pub max_batch_tokens: Option<usize>,
-
-    /// Requests that may wait beyond those that run. A long queue answers late, a short one
-    /// refuses early, with 429 [default: 256]
-    #[arg(long, env = "STEERSMAN_QUEUE_CAPACITY", value_name = "N")]
-    pub queue_capacity: Option<usize>,
-
-    /// Tokens of an answer where neither request nor checkpoint states a number. Higher risks
-    /// long answers nobody asked for, lower cuts answers off [default: 256]
-    #[arg(long, env = "STEERSMAN_DEFAULT_MAX_TOKENS", value_name = "N")]
-    pub default_max_tokens: Option<usize>,
-
-    /// Seconds that running answers get to finish after SIGTERM, before they are cut with an
-    /// error event. Keep it below the time after which your supervisor kills [default: 30]
-    #[arg(long, env = "STEERSMAN_DRAIN_SECONDS", value_name = "N")]
-    pub drain_seconds: Option<u64>,
-
-    /// How log lines are written to standard error: `text` for people, `json` for collectors
-    /// [default: text]
-    #[arg(long, env = "STEERSMAN_LOG_FORMAT", value_name = "FORMAT")]
-    pub log_format: Option<LogFormat>,
-
-    /// What is logged: error, warn, info, debug, trace, or per module as in
-    /// `info,steersman::engine=debug`. Prompts and answers never are [default: info]
-    #[arg(long, env = "STEERSMAN_LOG", value_name = "FILTER")]
-    pub log: Option<String>,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The settings in effect.
-#[derive(Debug, Clone)]
+/// The settings in effect. `SettingsLayer` says what each means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "each means what the flag of its name says")]
 pub struct Settings {
-    /// The model folder.
     pub model: PathBuf,
-    /// Where to listen.
     pub addr: SocketAddr,
-    /// What the service is told.
-    pub service: ServiceSettings,
-    /// Where the state lies.
-    pub store: StoreSettings,
-    /// Seconds that running answers get to finish.
+    pub data_dir: PathBuf,
+    pub database_url: Option<String>,
+    pub max_sequences: usize,
+    pub max_batch_tokens: usize,
+    pub queue_capacity: usize,
+    pub max_queued_tokens: usize,
+    pub kv_tokens: Option<usize>,
+    pub default_max_tokens: usize,
     pub drain_seconds: u64,
-    /// How log lines are written.
+    pub header_timeout_seconds: u64,
+    pub max_header_bytes: usize,
+    pub idle_timeout_seconds: u64,
+    pub body_timeout_seconds: u64,
+    pub max_body_bytes: usize,
+    pub send_timeout_seconds: u64,
+    pub max_connections: usize,
+    pub max_connections_per_peer: usize,
+    pub vllm_metrics: bool,
     pub log_format: LogFormat,
-    /// What is logged.
     pub log: String,
 }
 
-/// A settings file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the settings file {}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file names an unknown setting, or gives one a wrong value.
-    #[error("the settings file {} cannot be used", path.display())]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: toml::de::Error,
-    },
-}
-
-impl SettingsLayer {
-    /// Reads a TOML file. Its keys are the flags' names with `_` for `-`.
-    ///
-    /// # Errors
-    /// It cannot be read, or holds a key or value that is none.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Toml {
-            path: path.to_owned(),
-            source,
-        })
-    }
-
-    /// This layer, with a weaker one where it says nothing.
-    #[must_use]
-    pub fn over(self, weaker: Self) -> Self {
+impl Default for Settings {
+    fn default() -> Self {
+        let (engine, service) = (EngineConfig::default(), ServiceSettings::default());
+        let (http, listener) = (HttpSettings::default(), ListenerSettings::default());
+        let store = StoreSettings::default();
         Self {
-            model: self.model.or(weaker.model),
-            addr: self.addr.or(weaker.addr),
-            data_dir: self.data_dir.or(weaker.data_dir),
-            database_url: self.database_url.or(weaker.database_url),
-            max_sequences: self.max_sequences.or(weaker.max_sequences),
-            max_batch_tokens: self.max_batch_tokens.or(weaker.max_batch_tokens),
-            queue_capacity: self.queue_capacity.or(weaker.queue_capacity),
-            default_max_tokens: self.default_max_tokens.or(weaker.default_max_tokens),
-            drain_seconds: self.drain_seconds.or(weaker.drain_seconds),
-            log_format: self.log_format.or(weaker.log_format),
-            log: self.log.or(weaker.log),
-        }
-    }
-
-    /// The settings in effect: this layer over the defaults.
-    pub fn settle(self) -> Settings {
-        let engine = EngineConfig::default();
-        let service = ServiceSettings::default();
-        Settings {
-            model: self.model.unwrap_or_else(|| PathBuf::from("models/demo")),
-            addr: self
-                .addr
-                .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
-            service: ServiceSettings {
-                engine: EngineConfig {
-                    max_sequences: self.max_sequences.unwrap_or(engine.max_sequences),
-                    max_batch_tokens: self.max_batch_tokens.unwrap_or(engine.max_batch_tokens),
-                    queue_capacity: self.queue_capacity.unwrap_or(engine.queue_capacity),
-                    ..engine
-                },
-                default_max_tokens: self
-                    .default_max_tokens
-                    .unwrap_or(service.default_max_tokens),
-            },
-            store: StoreSettings {
-                data_dir: self
-                    .data_dir
-                    .unwrap_or_else(|| StoreSettings::default().data_dir),
-                database_url: self.database_url,
-            },
-            drain_seconds: self.drain_seconds.unwrap_or(30),
-            log_format: self.log_format.unwrap_or(LogFormat::Text),
-            log: self.log.unwrap_or_else(|| "info".to_owned()),
+            model: PathBuf::from("models/demo"),
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            data_dir: store.data_dir,
+            database_url: store.database_url,
+            max_sequences: engine.max_sequences,
+            max_batch_tokens: engine.max_batch_tokens,
+            queue_capacity: engine.queue_capacity,
+            max_queued_tokens: engine.max_queued_tokens,
+            kv_tokens: engine.kv_tokens,
+            default_max_tokens: service.default_max_tokens,
+            drain_seconds: 30,
+            header_timeout_seconds: listener.header_timeout.as_secs(),
+            max_header_bytes: listener.max_header_bytes,
+            idle_timeout_seconds: listener.idle_timeout.as_secs(),
+            body_timeout_seconds: http.body_timeout.as_secs(),
+            max_body_bytes: http.max_body_bytes,
+            send_timeout_seconds: listener.send_timeout.as_secs(),
+            max_connections: listener.max_connections,
+            max_connections_per_peer: listener.max_connections_per_peer,
+            vllm_metrics: http.vllm_metrics,
+            log_format: LogFormat::Text,
+            log: "info".to_owned(),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layer(text: &str) -> Result<SettingsLayer, toml::de::Error> {
-        toml::from_str(text)
+impl Settings {
+    /// What the service is told.
+    pub fn service(&self) -> ServiceSettings {
+        ServiceSettings {
+            engine: EngineConfig {
+                max_sequences: self.max_sequences,
+                max_batch_tokens: self.max_batch_tokens,
+                queue_capacity: self.queue_capacity,
+                max_queued_tokens: self.max_queued_tokens,
+                kv_tokens: self.kv_tokens,
+            },
+            default_max_tokens: self.default_max_tokens,
+        }
     }
 
-    #[test]
-    fn a_stronger_layer_wins_and_the_defaults_fill_the_rest() {
-        let file = layer("addr = '127.0.0.1:1'\nmax_sequences = 3").expect("sound");
-        let flags = layer("addr = '127.0.0.1:2'").expect("sound");
-        let settings = flags.over(file).settle();
-        assert_eq!(settings.addr.port(), 2);
-        assert_eq!(settings.service.engine.max_sequences, 3);
-        assert_eq!(settings.model, PathBuf::from("models/demo"));
+    /// Where the state lies.
+    pub fn store(&self) -> StoreSettings {
+        StoreSettings {
+            data_dir: self.data_dir.clone(),
+            database_url: self.database_url.clone(),
+        }
     }
 
-    #[test]
-    fn an_unknown_key_is_an_error_that_names_it() {
-        let error = layer("max_sequenzes = 3").expect_err("unknown").to_string();
-        assert!(error.contains("max_sequenzes"), "{error}");
+    /// What the routes are told.
+    pub fn http(&self) -> HttpSettings {
+        HttpSettings {
+            max_body_bytes: self.max_body_bytes,
+            body_timeout: Duration::from_secs(self.body_timeout_seconds),
+            vllm_metrics: self.vllm_metrics,
+        }
+    }
+
+    /// What the listener is told.
+    pub fn listener(&self) -> ListenerSettings {
+        ListenerSettings {
+            header_timeout: Duration::from_secs(self.header_timeout_seconds),
+            max_header_bytes: self.max_header_bytes,
+            idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
+            send_timeout: Duration::from_secs(self.send_timeout_seconds),
+            max_connections: self.max_connections,
+            max_connections_per_peer: self.max_connections_per_peer,
+        }
+    }
+
+    /// Refuses bounds under which nobody could be served.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        for (key, value, least) in [
+            ("header_timeout_seconds", self.header_timeout_seconds, 1),
+            ("max_header_bytes", wide(self.max_header_bytes), 1024),
+            ("idle_timeout_seconds", self.idle_timeout_seconds, 1),
+            ("body_timeout_seconds", self.body_timeout_seconds, 1),
+            ("max_body_bytes", wide(self.max_body_bytes), 1024),
+            ("send_timeout_seconds", self.send_timeout_seconds, 1),
+            ("max_connections", wide(self.max_connections), 1),
+            (
+                "max_connections_per_peer",
+                wide(self.max_connections_per_peer),
+                1,
+            ),
+        ] {
+            if value < least {
+                return Err(ConfigError::TooLow { key, value, least });
+            }
+        }
+        Ok(())
     }
 }

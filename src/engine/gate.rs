@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::EngineError;
+use super::meters::{EngineMeters, Times};
 
 /// A look at the engine from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub struct EngineStats {
     pub tokens_generated: u64,
     /// When the last pass ended.
     pub last_iteration: Option<Instant>,
+    /// When the loop last looked for work.
+    pub last_turn: Option<Instant>,
+    /// Whether it found none and rests until somebody wakes it.
+    pub resting: bool,
     /// When the last token was generated: a live engine with work to do has a recent one.
     pub last_token: Option<Instant>,
 }
@@ -53,6 +58,7 @@ pub(super) struct Gate {
     bounds: Bounds,
     state: Mutex<State>,
     left: Condvar,
+    pub(super) meters: EngineMeters,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +74,7 @@ pub(super) struct Permit {
     gate: Arc<Gate>,
     /// Its prompt tokens, as long as they count as waiting.
     waiting_tokens: usize,
+    times: Times,
 }
 
 impl Gate {
@@ -76,6 +83,7 @@ impl Gate {
             bounds,
             state: Mutex::default(),
             left: Condvar::new(),
+            meters: EngineMeters::default(),
         }
     }
 
@@ -133,6 +141,7 @@ impl Gate {
         let permit = |&waiting_tokens: &usize| Permit {
             gate: Arc::clone(self),
             waiting_tokens,
+            times: Times::new(),
         };
         prompt_tokens.iter().map(permit).collect()
     }
@@ -161,8 +170,14 @@ impl Gate {
 }
 
 impl Permit {
-    /// Its request runs: its prompt does not wait any longer.
-    pub(super) fn start(&mut self) {
+    /// Its request draws a token.
+    pub(super) fn token(&mut self) {
+        self.times.token(&self.gate.meters);
+    }
+
+    /// Its request runs: its prompt, of so many tokens, does not wait any longer.
+    pub(super) fn start(&mut self, prompt_tokens: usize) {
+        self.times.start(prompt_tokens, &self.gate.meters);
         self.gate.lock().waiting_tokens -= std::mem::take(&mut self.waiting_tokens);
         self.gate.left.notify_all();
     }

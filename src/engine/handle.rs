@@ -13,7 +13,9 @@ use crate::types::TokenId;
 use super::event::{EVENT_CAPACITY, WakeOnDrop};
 use super::faults::Supervisor;
 use super::gate::{Bounds, Gate, Permit};
-use super::{EngineConfig, EngineError, EngineStats, GenerationRequest, StepModel, TokenStream};
+use super::{
+    EngineConfig, EngineError, EngineMeters, EngineStats, GenerationRequest, StepModel, TokenStream,
+};
 
 /// A request on its way to the engine thread.
 pub(super) struct Submission<A> {
@@ -22,6 +24,8 @@ pub(super) struct Submission<A> {
     /// Told before the first token.
     pub(super) cached_tokens: Arc<AtomicUsize>,
     pub(super) permit: Permit,
+    /// Where what goes wrong with it is logged.
+    pub(super) span: tracing::Span,
 }
 
 /// A clonable way to the engine thread. When the last one is dropped, the thread finishes what it
@@ -176,6 +180,11 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
         self.gate.stats()
     }
 
+    /// What the engine measures.
+    pub fn meters(&self) -> &EngineMeters {
+        &self.gate.meters
+    }
+
     /// Tokens that prompt and completion may have together: the model's context, or the whole cache
     /// where that is less.
     pub fn context_length(&self) -> usize {
@@ -246,6 +255,7 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
                 events,
                 cached_tokens: Arc::clone(&cached_tokens),
                 permit,
+                span: tracing::Span::current(),
             })
             .map_err(|refused| match refused {
                 // Full cannot be: there are as many slots as permits.

@@ -61,7 +61,11 @@ impl<M: StepModel> Runner<M> {
         loop {
             let has_handles = self.receive(inbox);
             let plan = self.places.plan();
-            self.publish(|_| ());
+            let resting = matches!(plan, Plan::Rest);
+            self.publish(|stats| {
+                stats.last_turn = Some(Instant::now());
+                stats.resting = resting;
+            });
             match plan {
                 Plan::Run(grants) => self.iterate(grants),
                 Plan::Again => {}
@@ -147,6 +151,8 @@ impl<M: StepModel> Runner<M> {
             .flat_map(|grant| running[grant.sequence].spans(grant))
             .collect();
         let expected = spans.iter().filter(|span| span.samples).count() * self.model.vocab_size();
+        let tokens: usize = spans.iter().map(|span| span.tokens.len()).sum();
+        self.gate.meters.iteration_tokens.observe(tokens as f64);
         let (model, pool) = (&self.model, &mut self.pool);
         let outcome = guarded(|| model.step(&spans, pool).map_err(EngineError::Step));
         self.publish(|stats| {
@@ -228,10 +234,10 @@ impl<M: StepModel> Runner<M> {
     }
 
     fn fail(&mut self, sequence: usize, error: EngineError) {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a sequence failed"
-        );
+        self.places.running[sequence].span().in_scope(|| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "a sequence failed");
+        });
         self.places.running[sequence].release(&mut self.places.blocks);
         self.publish(|_| ());
         self.places.running[sequence].fail(error);

@@ -38,6 +38,7 @@ pub(super) struct Sequence<A> {
     events: mpsc::Sender<TokenEvent>,
     /// Given back before the last event is told: who has heard it finds the place free.
     permit: Option<Permit>,
+    span: tracing::Span,
 }
 
 /// A constraint in its present state, and room for what it allows.
@@ -61,6 +62,7 @@ impl<A> Sequence<A> {
             events,
             cached_tokens,
             permit,
+            span,
         } = submission;
         let root = identity.map(|identity| ChainKey::root(identity, request.cache_salt));
         let mut rows = vec![Row::new(request.prompt, root)];
@@ -81,6 +83,7 @@ impl<A> Sequence<A> {
             cached_tokens,
             events,
             permit: Some(permit),
+            span,
         }
     }
 
@@ -96,6 +99,11 @@ impl<A> Sequence<A> {
 
     pub(super) fn wants_nothing(&self) -> bool {
         self.sampling.max_tokens == 0
+    }
+
+    /// Where what goes wrong with it is logged.
+    pub(super) fn span(&self) -> &tracing::Span {
+        &self.span
     }
 
     pub(super) fn caller(&self) -> u64 {
@@ -131,8 +139,9 @@ impl<A> Sequence<A> {
     /// how many tokens are looked up in the cache for the first time.
     pub(super) fn start(&mut self, age: u64) -> usize {
         self.age.get_or_insert(age);
+        let prompt_tokens = self.rows[0].prompt_tokens();
         if let Some(permit) = &mut self.permit {
-            permit.start();
+            permit.start(prompt_tokens);
         }
         match self.recomputes {
             true => 0,
@@ -247,6 +256,9 @@ impl<A> Sequence<A> {
         let id = token.id;
         for row in &mut self.rows {
             row.push(id);
+        }
+        if let Some(permit) = &mut self.permit {
+            permit.token();
         }
         self.tell(TokenEvent::Token(token));
         if self.ends(id) {

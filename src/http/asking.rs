@@ -1,16 +1,16 @@
 //! What every generating route reads of a request beside its prompt, and the steps they share.
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoResponses, ToSchema};
 
-use super::envelope::RequestId;
+use super::account::Account;
 use super::error::{ApiError, ErrorBody};
 use super::fields::sort_rest;
 use super::grammar::{ResponseFormat, grammar};
+use super::request_id::RequestId;
 use super::sampling::SamplingFields;
 use super::weights::{WeightsField, header_weights};
 use crate::service::{Access, GenerationInput, PromptInput, RawWeights, SamplingInput};
@@ -18,6 +18,7 @@ use crate::service::{Access, GenerationInput, PromptInput, RawWeights, SamplingI
 /// Who asks, as the headers tell.
 pub(super) struct Caller {
     pub(super) request_id: RequestId,
+    pub(super) account: Account,
     pub(super) access: Access,
     pub(super) header_weights: Option<RawWeights>,
 }
@@ -27,11 +28,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let request_id = parts.extensions.get::<RequestId>().cloned();
+        let account = parts.extensions.get::<Account>().cloned();
         // `auth` puts it there for every route that needs a key
         let access = parts.extensions.get::<Access>().cloned();
         Ok(Self {
             access: access.ok_or_else(ApiError::internal)?,
-            request_id: request_id.unwrap_or_else(|| RequestId::of(&HeaderMap::new())),
+            request_id: request_id.unwrap_or_else(RequestId::invented),
+            account: account.unwrap_or_default(),
             header_weights: header_weights(&parts.headers)?,
         })
     }

@@ -15,6 +15,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
+use super::account::Account;
 use super::error::ApiError;
 use crate::service::{Access, AccessError, App, Scope, Standing};
 
@@ -85,6 +86,9 @@ pub(super) async fn guard(
         Ok(access) => access,
         Err(error) => return ApiError::from(error).into_response(),
     };
+    if let Some(account) = request.extensions().get::<Account>() {
+        account.asked_by(access.key_id.clone());
+    }
     let mut response = match check_scope(&access, need).and_then(|()| access.admit()) {
         Ok(()) => {
             request.extensions_mut().insert(access.clone());
@@ -244,6 +248,9 @@ fn describe_one(operation: &mut Operation, need: Need) {
     ];
     if !scopes.is_empty() {
         replies.push(("403", forbidden));
+    }
+    if operation.request_body.is_some() {
+        replies.push(("408", "The body did not arrive in time."));
     }
     operation.security = Some(vec![SecurityRequirement::new("key", scopes)]);
     for (status, description) in replies {

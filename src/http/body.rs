@@ -1,17 +1,15 @@
 //! Reads a JSON body so that every refusal has the promised shape and names the field at fault.
 
-use axum::body::Bytes;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, header};
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::settings::{BodyLimits, HttpSettings};
 use super::strict_json::StrictValue;
-
-/// Largest body taken, in bytes.
-pub(super) const BODY_LIMIT: usize = 2 << 20;
 
 /// A JSON object of the body, read as `T`. All fields of `T` must be optional; what is required
 /// is checked by the handler, which can say so better.
@@ -20,17 +18,37 @@ pub(super) struct JsonBody<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         check_content_type(request.headers())?;
-        let bytes =
-            Bytes::from_request(request, state)
-                .await
-                .map_err(|rejection| match rejection.into_response().status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(BODY_LIMIT),
-                    _ => ApiError::invalid("invalid_body", "the body could not be read to its end"),
-                })?;
+        let limits = request.extensions().get::<BodyLimits>().copied();
+        let limits = limits.unwrap_or_else(|| BodyLimits::from(&HttpSettings::default()));
+        let reading = read_whole(request.into_body(), limits.bytes);
+        let bytes = tokio::time::timeout(limits.timeout, reading)
+            .await
+            .map_err(|_| ApiError::body_too_slow(limits.timeout))??;
         decode(&bytes).map(Self)
     }
+}
+
+/// Reads a body into one piece: a body of a million chunks must not cost a million allocations.
+async fn read_whole(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
+    // who announces too much is not read at all
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > most {
+        return Err(ApiError::body_too_large(most));
+    }
+    let mut bytes = Vec::with_capacity(announced);
+    let mut frames = body.into_data_stream();
+    while let Some(frame) = frames.next().await {
+        let frame = frame.map_err(|_| {
+            ApiError::invalid("invalid_body", "the body could not be read to its end")
+        })?;
+        if frame.len() > most - bytes.len() {
+            return Err(ApiError::body_too_large(most));
+        }
+        bytes.extend_from_slice(&frame);
+    }
+    Ok(bytes)
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {

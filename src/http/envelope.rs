@@ -1,76 +1,67 @@
-//! What surrounds every request: its id, one line of log, and a net under panics.
+//! What surrounds every request: its id, its line of log, and a net under panics.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::sync::Arc;
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tracing::Instrument;
+use tracing::field::Empty;
 
+use super::access_log::{Entry, Logged};
+use super::account::Account;
 use super::error::ApiError;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest id taken from a caller.
-const LONGEST_ID: usize = 128;
-
-/// The id of one request: the caller's own, else a new one.
-#[derive(Debug, Clone)]
-pub(super) struct RequestId(String);
-
-impl RequestId {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let given = headers
-            .get(REQUEST_ID)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("");
-        let visible: String = given
-            .chars()
-            .filter(char::is_ascii_graphic)
-            .take(LONGEST_ID)
-            .collect();
-        match visible.is_empty() {
-            true => Self(uuid::Uuid::now_v7().simple().to_string()),
-            false => Self(visible),
-        }
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+use super::meters::HttpMeters;
+use super::request_id::{REQUEST_ID, RequestId, trace_of};
 
 /// Wraps one request.
-pub(super) async fn wrap(mut request: Request, next: Next) -> Response {
+pub(super) async fn wrap(
+    State(meters): State<Arc<HttpMeters>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = RequestId::of(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let started = Instant::now();
-    let span = tracing::info_span!("request", id = id.as_str());
+    let account = Account::default();
+    let route = request.extensions().get::<MatchedPath>();
+    let mut entry = Entry::new(request.method(), route, account.clone(), meters);
+    // of the highest level, so that no filter takes the id off a line that it lets through
+    let span = tracing::error_span!(
+        "request",
+        id = id.as_str(),
+        trace = Empty,
+        caller_span = Empty
+    );
+    if let Some((trace, caller_span)) = trace_of(request.headers()) {
+        span.record("trace", trace);
+        span.record("caller_span", caller_span);
+    }
     request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(account.clone());
     let reply = AssertUnwindSafe(next.run(request).instrument(span.clone()))
         .catch_unwind()
         .await;
     let _entered = span.enter();
     // the panic's own message went to the log through the panic hook
     let mut response = reply.unwrap_or_else(|_| ApiError::internal().into_response());
-    if let Some(error) = response.extensions_mut().remove::<ApiError>()
-        && error.status().is_server_error()
-    {
-        response = error.for_request(id.as_str()).into_response();
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        account.failed(error.code());
+        if error.status().is_server_error() {
+            response = error.for_request(id.as_str()).into_response();
+        }
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
-    tracing::info!(%method, path, status, ms, "answered");
-    response
+    entry.answered(response.status());
+    response.map(|body| Body::new(Logged::new(body, span.clone(), entry)))
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use axum::routing::get;
     use axum::{Router, middleware};
     use http_body_util::BodyExt;
@@ -84,9 +75,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_a_500_that_names_the_request_alone() {
+        let meters = Arc::new(HttpMeters::default());
         let router = Router::new()
             .route("/", get(breaks))
-            .layer(middleware::from_fn(wrap));
+            .layer(middleware::from_fn_with_state(Arc::clone(&meters), wrap));
         let request = Request::get("/")
             .header("x-request-id", "r-17")
             .body(Body::empty());
@@ -109,5 +101,6 @@ mod tests {
             message.contains("r-17") && !message.contains("secret"),
             "{message}"
         );
+        assert_eq!(meters.errors.counts(), [("engine_error", 1)]);
     }
 }

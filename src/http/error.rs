@@ -116,6 +116,53 @@ impl ApiError {
         )
     }
 
+    /// The body did not arrive in time.
+    pub(super) fn body_too_slow(limit: Duration) -> Self {
+        let seconds = limit.as_secs_f64();
+        let message = format!("the body did not arrive whole within {seconds} s of its head");
+        Self::too_slow(message)
+    }
+
+    /// The head did not arrive in time.
+    pub(super) fn head_too_slow(limit: Duration) -> Self {
+        let seconds = limit.as_secs_f64();
+        let message = format!("the request's head did not arrive whole within {seconds} s");
+        Self::too_slow(message)
+    }
+
+    fn too_slow(message: String) -> Self {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        Self::new(status, INVALID, "request_timeout", message)
+    }
+
+    /// The head is larger than the server takes.
+    pub(super) fn head_too_large(limit_bytes: usize) -> Self {
+        let message = format!(
+            "the request's head is larger than the {limit_bytes} bytes this server takes, or has \
+             more than 100 header fields"
+        );
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self::new(status, INVALID, "headers_too_large", message)
+    }
+
+    /// The request's target is longer than any.
+    pub(super) fn uri_too_long() -> Self {
+        let message = "the request's target is longer than this server takes".to_owned();
+        Self::new(StatusCode::URI_TOO_LONG, INVALID, "uri_too_long", message)
+    }
+
+    /// What was sent is no request.
+    pub(super) fn not_http() -> Self {
+        Self::invalid("malformed_request", "this is not a request of HTTP/1.1")
+    }
+
+    /// The server takes no further connection.
+    pub(super) fn too_many_connections() -> Self {
+        let message = "the server has as many connections as it takes; try again shortly, and \
+                       send requests over connections that are open already";
+        Self::unavailable("too_many_connections", message, 1)
+    }
+
     /// The body is not declared as JSON.
     pub(super) fn wrong_content_type(found: Option<&str>) -> Self {
         let found = found.map_or("none".to_owned(), |found| format!("`{found}`"));
@@ -149,6 +196,11 @@ impl ApiError {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let error = Self::new(status, "overloaded_error", code, message.into());
         error.retried_after(Duration::from_secs(u64::from(retry_after_s)))
+    }
+
+    /// The stable word to branch on.
+    pub(super) fn code(&self) -> &'static str {
+        self.detail.code
     }
 
     /// The status it becomes.

@@ -92,7 +92,7 @@ pub(super) async fn create_generation(
         count: answers.count(),
         echo,
     };
-    tell(answers, asked.options.stream, caller.request_id, wording).await
+    tell(answers, asked.options.stream, caller, wording).await
 }
 
 /// What is to be answered, and what the answer begins with.

@@ -4,10 +4,14 @@
 //! went wrong becomes a status and a code in `error` alone. `openapi/openapi.json` is generated
 //! from the handlers.
 
+mod access_log;
+mod account;
 mod asking;
 mod auth;
+mod bodies;
 mod body;
 mod comparisons;
+mod docs;
 mod envelope;
 mod error;
 mod fields;
@@ -15,14 +19,18 @@ mod generate;
 mod generate_shapes;
 mod grammar;
 mod health;
+mod listener;
 mod messages;
+mod meters;
 mod objectives;
 mod openai;
 mod openapi;
 mod playground;
 mod profiles;
 mod reply;
+mod request_id;
 mod sampling;
+mod settings;
 mod sse;
 mod strict_json;
 mod sweep;
@@ -32,21 +40,30 @@ mod weights;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::middleware;
 use axum::routing::get;
+use axum::{Extension, Router};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::service::App;
 use error::ApiError;
+use meters::{HttpMeters, Scrape};
+use settings::BodyLimits;
 
+pub use listener::{ListenerSettings, serve};
 pub use openapi::openapi_json;
+pub use settings::HttpSettings;
 
 /// Every route of the public listener.
-pub fn router(app: Arc<App>) -> Router {
+pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
+    router_with(app, settings, Arc::default())
+}
+
+/// The same, counting in these instruments.
+fn router_with(app: Arc<App>, settings: &HttpSettings, meters: Arc<HttpMeters>) -> Router {
     let (routes, document) = routes().split_for_parts();
     let document = Arc::<str>::from(openapi::render(document));
     routes
@@ -59,14 +76,20 @@ pub fn router(app: Arc<App>) -> Router {
             get(move || openapi::serve(Arc::clone(&document))),
         )
         .route("/", get(playground::get_playground))
+        .route("/docs", get(docs::get_docs))
+        .route("/docs/{file}", get(docs::get_docs_file))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             auth::guard,
         ))
-        .layer(DefaultBodyLimit::max(body::BODY_LIMIT))
-        .layer(middleware::from_fn(envelope::wrap))
+        .layer(Extension(BodyLimits::from(settings)))
+        .layer(Extension(Scrape {
+            meters: Arc::clone(&meters),
+            vllm_names: settings.vllm_metrics,
+        }))
+        .layer(middleware::from_fn_with_state(meters, envelope::wrap))
         .with_state(app)
 }
 
@@ -93,6 +116,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::get_health))
         .routes(routes!(health::get_readiness))
         .routes(routes!(health::get_version))
+        .routes(routes!(meters::get_metrics))
 }
 
 async fn no_route(request: Request) -> ApiError {

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, stream};
 use serde::Serialize;
 
-use super::envelope::RequestId;
+use super::asking::Caller;
 use super::error::ApiError;
 use super::tell::{Piece, Wording};
 use crate::service::{AnswerEvent, Answers, RequestError};
@@ -35,7 +35,7 @@ pub(super) fn json(chunk: &impl Serialize) -> String {
 pub(super) fn stream_answers<W: Wording>(
     answers: Answers,
     mut wording: W,
-    request_id: RequestId,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Response {
     let ending = answers.ending().boxed();
@@ -43,7 +43,7 @@ pub(super) fn stream_answers<W: Wording>(
     let teller = Teller {
         answers,
         wording,
-        request_id,
+        caller,
         ending,
         ready,
         over: false,
@@ -63,7 +63,7 @@ pub(super) fn stream_answers<W: Wording>(
 struct Teller<W> {
     answers: Answers,
     wording: W,
-    request_id: RequestId,
+    caller: Caller,
     /// Resolves when what still runs has to be cut.
     ending: BoxFuture<'static, ()>,
     ready: VecDeque<String>,
@@ -89,7 +89,8 @@ impl<W: Wording> Teller<W> {
             // a panic must not end the stream without a word
             let step = AssertUnwindSafe(self.step()).catch_unwind().await;
             if let Err(error) = step.unwrap_or_else(|_| Err(ApiError::internal())) {
-                let body = error.for_request(self.request_id.as_str()).body();
+                self.caller.account.failed(error.code());
+                let body = error.for_request(self.caller.request_id.as_str()).body();
                 self.ready.push_back(json(&body));
                 self.over = true;
             }
@@ -106,11 +107,16 @@ impl<W: Wording> Teller<W> {
                 let (index, event) = event?;
                 let words = match event {
                     AnswerEvent::Delta { text, tokens } => {
+                        self.caller.account.told(tokens.len());
                         let piece = Piece { text, tokens };
                         self.wording.piece(&self.answers, index, piece)
                     }
                     AnswerEvent::Finished { reason, .. } => {
-                        self.wording.end(index, reason, self.answers.usage())
+                        let usage = self.answers.usage();
+                        if let Some(usage) = usage {
+                            self.caller.account.cost(usage);
+                        }
+                        self.wording.end(index, reason, usage)
                     }
                 };
                 self.ready.extend(words);

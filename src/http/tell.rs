@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 
-use super::envelope::RequestId;
+use super::asking::Caller;
 use super::error::ApiError;
 use super::sse::stream_answers;
 use super::weights::steering_headers;
@@ -37,16 +37,17 @@ pub(super) struct Piece {
 pub(super) async fn tell<W: Wording>(
     mut answers: Answers,
     as_stream: bool,
-    request_id: RequestId,
+    caller: Caller,
     wording: W,
 ) -> Result<Response, ApiError> {
     let steered = &answers.steered;
+    caller.account.answered_by(&steered.policy.version);
     let headers = steering_headers(&steered.policy.version, steered.steering.as_ref());
     if as_stream {
         if let Ok(first) = tokio::time::timeout(FIRST_TOKEN_PATIENCE, answers.ready()).await {
             first?;
         }
-        return Ok(stream_answers(answers, wording, request_id, headers));
+        return Ok(stream_answers(answers, wording, caller, headers));
     }
     let ending = answers.ending();
     let whole = tokio::select! {
@@ -54,6 +55,7 @@ pub(super) async fn tell<W: Wording>(
         () = ending => return Err(RequestError::Draining.into()),
     };
     let usage = answers.usage().unwrap_or_default();
+    caller.account.cost(usage);
     let mut response = wording.whole(&answers, whole, usage);
     response.headers_mut().extend(headers);
     Ok(response)

@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::access::Access;
 use super::app::App;
 use super::error::RequestError;
+use super::meters::{Meters, Outcome};
 use crate::engine::{EngineError, SampledToken, TokenEvent, TokenStream};
 use crate::text::{Detokenizer, StopMatcher, StopOutcome, Tokenizer};
 use crate::types::{FinishReason, SamplingParams, TokenId, Usage};
@@ -59,6 +61,8 @@ pub(super) struct Answer {
     /// Gone once the answer is whole, so that its sequence ends at once.
     tokens: Option<TokenStream>,
     lifecycle: Arc<super::Lifecycle>,
+    meters: Arc<Meters>,
+    asked: Instant,
     detokenizer: Detokenizer,
     matcher: StopMatcher,
     plan: Plan,
@@ -73,6 +77,8 @@ impl Answer {
         Self {
             tokens: Some(tokens),
             lifecycle: Arc::clone(&app.lifecycle),
+            meters: Arc::clone(&app.meters),
+            asked: Instant::now(),
             detokenizer: Detokenizer::new(Arc::clone(tokenizer)),
             matcher: StopMatcher::new(plan.stop.clone()),
             plan,
@@ -160,6 +166,8 @@ impl Answer {
 
     fn end(&mut self, reason: FinishReason) {
         let stream = self.tokens.take();
+        self.meters
+            .ended(Outcome::Finished(reason), self.asked.elapsed());
         let usage = Usage {
             prompt_tokens: self.plan.prompt_tokens,
             cached_tokens: stream.map_or(0, |stream| stream.cached_tokens()),
@@ -171,7 +179,17 @@ impl Answer {
 
     fn fail(&mut self, error: EngineError) -> RequestError {
         self.tokens = None;
+        self.meters.ended(Outcome::Failed, self.asked.elapsed());
         self.pending.clear();
         error.into()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // whoever ended it took the stream away
+        if self.tokens.is_some() {
+            self.meters.ended(Outcome::Abandoned, self.asked.elapsed());
+        }
     }
 }

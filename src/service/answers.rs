@@ -53,6 +53,9 @@ impl Answers {
         choices: Vec<Answer>,
         per_prompt: usize,
     ) -> Self {
+        let source = steered.steering.as_ref().map(|used| used.source.as_str());
+        let policy = steered.policy.id.clone();
+        app.meters.answers.add((policy, source.unwrap_or("none")));
         Self {
             steered,
             seed: choices.first().map_or(0, Answer::seed),

@@ -8,6 +8,7 @@ use super::error::{LoadError, RequestError};
 use super::folder::ModelFolder;
 use super::keys::KeyRing;
 use super::lifecycle::Lifecycle;
+use super::meters::Meters;
 use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
 use super::structured::Grammars;
@@ -41,6 +42,7 @@ pub struct App {
     pub(super) encoder: Arc<PromptEncoder>,
     pub(super) defaults: SamplingDefaults,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) meters: Arc<Meters>,
     /// Profiles and keys; `None` on the command line, which has neither.
     pub(super) store: Option<Store>,
     keys: KeyRing,
@@ -87,6 +89,7 @@ impl App {
             encoder: Arc::new(encoder),
             defaults,
             lifecycle: Arc::new(Lifecycle::default()),
+            meters: Arc::default(),
             store: None,
             keys: KeyRing::default(),
             grammars: Grammars::default(),

@@ -15,6 +15,7 @@ mod inspect;
 mod keys;
 mod lifecycle;
 mod limits;
+mod meters;
 mod offer;
 mod policy;
 mod profiles;

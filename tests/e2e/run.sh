@@ -37,11 +37,15 @@ if [ -z "$browser" ] && [ "${CI:-}" = true ]; then
   browser=$(command -v chromium)
 fi
 if [ -n "$browser" ]; then
-  "$browser" --headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync \
-    --no-first-run --user-data-dir="$work/profile" --virtual-time-budget=5000 \
-    --dump-dom "$url/" >"$work/page.html" 2>/dev/null
-  grep -q brevity "$work/page.html" || { echo "the playground shows no objective"; exit 1; }
+  look() {
+    "$browser" --headless --no-sandbox --disable-gpu --disable-background-networking \
+      --disable-sync --no-first-run --user-data-dir="$work/profile" --virtual-time-budget=5000 \
+      --dump-dom "$url$1" 2>/dev/null
+  }
+  look / | grep -q brevity || { echo "the playground shows no objective"; exit 1; }
   echo "playground: shows its objectives"
+  look /docs | grep -q 'id="create_generation"' || { echo "/docs shows no route"; exit 1; }
+  echo "docs: shows its routes"
 fi
 
 kill -TERM "$server"

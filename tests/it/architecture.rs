@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 /// Each module, lowest first, with the modules it may import. A row lists only rows above it, so
 /// the table itself shows that there is no cycle.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("types", &[]),
+    ("telemetry", &[]),
     ("kernel", &[]),
     ("steering", &["types"]),
     ("text", &["types"]),
     ("store", &[]),
     ("model", &["types", "kernel"]),
-    ("engine", &["types", "kernel", "model"]),
+    ("engine", &["types", "telemetry", "kernel", "model"]),
     ("rewards", &["types", "steering", "text", "model"]),
     (
         "eval",
@@ -28,10 +29,19 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "service",
         &[
-            "types", "steering", "text", "store", "model", "engine", "rewards", "eval", "training",
+            "types",
+            "telemetry",
+            "steering",
+            "text",
+            "store",
+            "model",
+            "engine",
+            "rewards",
+            "eval",
+            "training",
         ],
     ),
-    ("http", &["types", "steering", "service"]),
+    ("http", &["types", "telemetry", "steering", "service"]),
     ("config", &["types", "store", "engine", "service", "http"]),
     (
         "cli",
@@ -44,9 +54,11 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// Outside crates that only some modules may speak.
-const KEPT_TO: [(&str, &[&str]); 9] = [
+const KEPT_TO: [(&str, &[&str]); 11] = [
     ("sqlx", &["store"]),
-    ("axum", &["http", "cli"]),
+    ("axum", &["http"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
     ("utoipa", &["http"]),
     (
         "candle_core",
@@ -162,6 +174,35 @@ fn outside_crates_stay_where_they_belong() {
             );
         }
     }
+}
+
+#[test]
+fn secrets_are_compared_in_constant_time_and_in_one_place() {
+    for (path, _, text) in files() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let in_keys = path.ends_with("service/keys.rs");
+        for line in text.lines().filter(|line| line.contains("ct_eq")) {
+            assert!(in_keys, "{name}: {line}");
+        }
+        // lengths and prefixes are no secrets
+        let compared = |line: &&str| {
+            let plain = line
+                .replace("secret.len()", "")
+                .replace("secret.starts_with", "");
+            let secret = ["secret", "digest", "api_key", "bearer"];
+            (plain.contains("==") || plain.contains("!="))
+                && secret.iter().any(|word| plain.contains(word))
+        };
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let found = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        assert_eq!(found.clone().find(compared), None, "{name}");
+    }
+    let keys = files()
+        .into_iter()
+        .find(|(path, _, _)| path.ends_with("service/keys.rs"));
+    assert!(keys.is_some_and(|(_, _, text)| text.contains("ct_eq(&digest)")));
 }
 
 #[test]

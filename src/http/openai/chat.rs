@@ -71,7 +71,7 @@ pub(in crate::http) async fn create_chat_completion(
         options: asked.options,
         seeds: (0..answers.count()).map(|i| answers.seed_of(i)).collect(),
     };
-    tell(answers, asked.options.stream, caller.request_id, wording).await
+    tell(answers, asked.options.stream, caller, wording).await
 }
 
 struct ChatWording {

@@ -85,7 +85,7 @@ pub(in crate::http) async fn create_completion(
         seeds: (0..answers.count()).map(|i| answers.seed_of(i)).collect(),
         echoes,
     };
-    tell(answers, asked.options.stream, caller.request_id, wording).await
+    tell(answers, asked.options.stream, caller, wording).await
 }
 
 /// The text of each prompt.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use serde::Serialize;
@@ -113,17 +114,24 @@ pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<Mo
 )]
 pub(in crate::http) async fn get_model(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    let Path(id) = id.map_err(unreadable)?;
     find(&app, &id).await
 }
 
 /// The same route for ids whose `/` is not escaped.
 pub(in crate::http) async fn get_model_with_slashes(
     State(app): State<Arc<App>>,
-    Path((first, rest)): Path<(String, String)>,
+    id: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {
+    let Path((first, rest)) = id.map_err(unreadable)?;
     find(&app, &format!("{first}/{rest}")).await
+}
+
+/// axum's own refusal is no JSON.
+fn unreadable(_: PathRejection) -> ApiError {
+    ApiError::invalid("invalid_value", "the id in the path is no text in UTF-8").with_param("model")
 }
 
 async fn find(app: &App, id: &str) -> Result<(HeaderMap, Json<ModelCard>), ApiError> {

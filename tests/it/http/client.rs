@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use steersman::engine::EngineConfig;
-use steersman::http::router;
+use steersman::http::{HttpSettings, router};
 use steersman::service::{App, ServiceSettings};
 use steersman::store::Store;
 use tower::ServiceExt;
@@ -55,9 +55,14 @@ impl Server {
 
     /// Of an app.
     pub(super) fn of(app: App) -> Self {
+        Self::told(app, &HttpSettings::default())
+    }
+
+    /// Of an app, with settings of its routes.
+    pub(super) fn told(app: App, settings: &HttpSettings) -> Self {
         let app = Arc::new(app);
         Self {
-            router: router(Arc::clone(&app)),
+            router: router(Arc::clone(&app), settings),
             app,
         }
     }

@@ -17,7 +17,8 @@ fn steersman(args: &[&str]) -> Command {
     command
         .args(args)
         .env("STEERSMAN_ADDR", "127.0.0.1:0")
-        .env("STEERSMAN_DATA_DIR", DATA_DIR);
+        .env("STEERSMAN_DATA_DIR", DATA_DIR)
+        .env_remove("STEERSMAN_TEST_POSTGRES");
     command
 }
 
@@ -116,9 +117,63 @@ fn settings_that_cannot_be_used_are_refused_in_a_sentence() {
         &["max_sequenzes", "steersman.toml"],
     );
     check_refused(
+        &["serve", "--max-connections", "0"],
+        &["max_connections", "at least 1"],
+    );
+    check_refused(
         &["serve", "--addr", "0.0.0.0:0"],
         &["0.0.0.0:0", "loopback", "key"],
     );
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_refused_unless_kubernetes_made_it() {
+    let run = |variable: &str| {
+        let mut command = steersman(&["serve", "--print-config"]);
+        command.env(variable, "tcp://10.0.0.1:80").output().unwrap()
+    };
+    let refused = run("STEERSMAN_MAX_SEQUENZES");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("`STEERSMAN_MAX_SEQUENZES`"));
+    for linked in [
+        "STEERSMAN_SERVICE_HOST",
+        "STEERSMAN_PORT",
+        "STEERSMAN_PORT_80_TCP",
+    ] {
+        assert!(run(linked).status.success(), "{linked}");
+    }
+}
+
+#[test]
+fn the_settings_in_effect_are_printed_with_their_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("steersman.toml");
+    std::fs::write(&file, "max_body_bytes = 4096\nmax_sequences = 3\n").unwrap();
+    let output = steersman(&["serve", "--print-config", "--max-sequences", "5"])
+        .args(["--config", file.to_str().unwrap()])
+        .env("STEERSMAN_SEND_TIMEOUT_SECONDS", "7")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    for line in [
+        format!("max_body_bytes = 4096  # file {}", file.display()),
+        "max_sequences = 5  # flag --max-sequences".to_owned(),
+        "send_timeout_seconds = 7  # environment STEERSMAN_SEND_TIMEOUT_SECONDS".to_owned(),
+        "header_timeout_seconds = 10  # default".to_owned(),
+    ] {
+        assert!(said.lines().any(|it| it == line), "{line} is not in {said}");
+    }
+    // what is printed is a settings file
+    std::fs::write(&file, &said).unwrap();
+    let again = steersman(&[
+        "serve",
+        "--print-config",
+        "--config",
+        file.to_str().unwrap(),
+    ]);
+    let mut again = again;
+    assert!(again.output().unwrap().status.success());
 }
 
 #[test]

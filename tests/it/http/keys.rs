@@ -147,7 +147,18 @@ async fn without_a_key_only_the_open_routes_answer() {
             );
         }
         assert!(checked >= 4 * 18, "{checked}");
-        for path in ["/", "/openapi.json"] {
+        // no method that a route does not document is a way in
+        for (_, path) in routes(&document) {
+            for method in [
+                "GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "LINK",
+            ] {
+                let reply = guarded.ask(method, &path, None, &json!({})).await;
+                let is_open = open.contains(&path.as_str()) && method == "GET";
+                let refused = [StatusCode::UNAUTHORIZED, StatusCode::METHOD_NOT_ALLOWED];
+                assert_eq!(!refused.contains(&reply.status), is_open, "{method} {path}");
+            }
+        }
+        for path in ["/", "/openapi.json", "/docs", "/docs/page.js"] {
             assert_eq!(guarded.server.get(path).await.status, StatusCode::OK);
         }
         // other ways to write a path find no other door

@@ -1,0 +1,162 @@
+//! The one struct that is both the server's flags and its TOML file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+
+/// Settings of one source; what it does not name is left to a weaker one. clap fills it from
+/// flags and, weaker than these, from the environment; serde fills it from the TOML file.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsLayer {
+    /// Folder of the model to serve: config.json, tokenizer.json, safetensors, and where it is
+    /// steerable steering.json or policies/ [default: models/demo]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
+    pub model: Option<PathBuf>,
+
+    /// Address to listen on; port 0 takes a free one. Without keys only loopback is allowed: on
+    /// any other address everybody who reaches it could use the model [default: 127.0.0.1:8080]
+    #[arg(long, env = "STEERSMAN_ADDR", value_name = "HOST:PORT")]
+    pub addr: Option<SocketAddr>,
+
+    /// Folder of the server's state, profiles and keys, in SQLite [default: steersman-data]
+    #[arg(long, env = "STEERSMAN_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// PostgreSQL instead of SQLite: postgres://USER:PASSWORD@HOST/DATABASE. Several servers can
+    /// share one; SQLite needs no other process. The environment variable hides the password from
+    /// other users of the machine [default: none]
+    #[arg(
+        long,
+        env = "STEERSMAN_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
+
+    /// Answers generated side by side. More raise throughput and cost memory (each has its own
+    /// cache) and speed of the single answer; further requests wait [default: 64]
+    #[arg(long, env = "STEERSMAN_MAX_SEQUENCES", value_name = "N")]
+    pub max_sequences: Option<usize>,
+
+    /// Tokens computed in one iteration. More finish long prompts sooner, fewer keep running
+    /// streams smooth while a long prompt comes in [default: 512]
+    #[arg(long, env = "STEERSMAN_MAX_BATCH_TOKENS", value_name = "N")]
+    pub max_batch_tokens: Option<usize>,
+
+    /// Requests that may wait beyond those that run. A long queue answers late, a short one
+    /// refuses early, with 429 [default: 256]
+    #[arg(long, env = "STEERSMAN_QUEUE_CAPACITY", value_name = "N")]
+    pub queue_capacity: Option<usize>,
+
+    /// Prompt tokens that may wait for a place; requests beyond them get 429. More keep long
+    /// prompts waiting instead of refused [default: 65536]
+    #[arg(long, env = "STEERSMAN_MAX_QUEUED_TOKENS", value_name = "N")]
+    pub max_queued_tokens: Option<usize>,
+
+    /// Tokens that the cache of keys and values holds. More let more and longer answers run side
+    /// by side and keep more prefixes, and cost memory [default: what the places can use, at most
+    /// half of the free memory]
+    #[arg(long, env = "STEERSMAN_KV_TOKENS", value_name = "N")]
+    pub kv_tokens: Option<usize>,
+
+    /// Tokens of an answer where neither request nor checkpoint states a number. Higher risks
+    /// long answers nobody asked for, lower cuts answers off [default: 256]
+    #[arg(long, env = "STEERSMAN_DEFAULT_MAX_TOKENS", value_name = "N")]
+    pub default_max_tokens: Option<usize>,
+
+    /// Seconds that running answers get to finish after SIGTERM, before they are cut with an
+    /// error event. Keep it below the time after which your supervisor kills [default: 30]
+    #[arg(long, env = "STEERSMAN_DRAIN_SECONDS", value_name = "N")]
+    pub drain_seconds: Option<u64>,
+
+    /// Seconds for a request's head to arrive whole. Fewer free the places of clients that trickle
+    /// it in; more are kinder to bad networks [default: 10]
+    #[arg(long, env = "STEERSMAN_HEADER_TIMEOUT_SECONDS", value_name = "N")]
+    pub header_timeout_seconds: Option<u64>,
+
+    /// Bytes of a request's head, all header fields together; more get 431. It is also what a
+    /// connection may cost before it has asked for anything [default: 32768]
+    #[arg(long, env = "STEERSMAN_MAX_HEADER_BYTES", value_name = "N")]
+    pub max_header_bytes: Option<usize>,
+
+    /// Seconds that a connection may be idle before a request. More spare clients and proxies new
+    /// connections, and keep places for those who ask for nothing; stay above your proxy's own
+    /// limit, or it will use connections that are just being closed [default: 75]
+    #[arg(long, env = "STEERSMAN_IDLE_TIMEOUT_SECONDS", value_name = "N")]
+    pub idle_timeout_seconds: Option<u64>,
+
+    /// Seconds for a request's body to arrive whole; later get 408. Fewer free the places of slow
+    /// senders, more let large bodies come over slow networks [default: 30]
+    #[arg(long, env = "STEERSMAN_BODY_TIMEOUT_SECONDS", value_name = "N")]
+    pub body_timeout_seconds: Option<u64>,
+
+    /// Bytes of a request's body; more get 413. It bounds what one request costs in memory, and
+    /// how many answers can be compared or prompts sent in one [default: 2097152]
+    #[arg(long, env = "STEERSMAN_MAX_BODY_BYTES", value_name = "N")]
+    pub max_body_bytes: Option<usize>,
+
+    /// Seconds that a client may take nothing of a reply that waits for it, before its connection
+    /// is closed and its answer ends. Fewer free the blocks of readers that have gone without a
+    /// word, more let slow readers pause [default: 60]
+    #[arg(long, env = "STEERSMAN_SEND_TIMEOUT_SECONDS", value_name = "N")]
+    pub send_timeout_seconds: Option<u64>,
+
+    /// Connections at once; further ones get 503. Keep it below the process's limit of open files
+    /// [default: 1000]
+    #[arg(long, env = "STEERSMAN_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
+
+    /// Connections at once of one address (IPv6: of one /64 network). Fewer leave more places to
+    /// others; behind a proxy all clients are one address, so raise it to that of
+    /// --max-connections [default: 700]
+    #[arg(long, env = "STEERSMAN_MAX_CONNECTIONS_PER_PEER", value_name = "N")]
+    pub max_connections_per_peer: Option<usize>,
+
+    /// Tell metrics under vLLM's names too, for dashboards and autoscalers made for it, at the
+    /// price of longer scrapes [default: false]
+    #[arg(long, env = "STEERSMAN_VLLM_METRICS", value_name = "BOOL", num_args = 0..=1,
+          default_missing_value = "true")]
+    pub vllm_metrics: Option<bool>,
+
+    /// How log lines are written to standard error: `text` for people, `json` for collectors
+    /// [default: text]
+    #[arg(long, env = "STEERSMAN_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// What is logged: error, warn, info, debug, trace, or per module as in
+    /// `info,steersman::engine=debug`. Prompts and answers never are [default: info]
+    #[arg(long, env = "STEERSMAN_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl SettingsLayer {
+    /// Reads a TOML file. Its keys are the flags' names with `_` for `-`.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds a key or value that is none.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Toml {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
