@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
 use crate::engine::EngineConfig;
-use crate::service::ServiceSettings;
+use crate::service::{Dtype, ServiceSettings, UnknownDtype};
 use crate::store::StoreSettings;
 
 /// Settings of one source; what it does not name is left to a weaker one. clap fills it from
@@ -19,6 +20,16 @@ pub struct SettingsLayer {
     /// steerable steering.json or policies/ [default: models/demo]
     #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
     pub model: Option<PathBuf>,
+
+    /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`. bf16 reads half the bytes for
+    /// each token, so that large models answer faster, and keeps its tensors in three quarters of
+    /// the memory; it rounds to 8 bits, so that answers differ a little from those in f32. Sums,
+    /// norms, attention and adapters stay f32. `auto` takes bf16 for a checkpoint that is stored
+    /// in it and too large for a cache (64 MiB), where the processor has AVX2 or AVX-512, else
+    /// f32 [default: auto]
+    #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE")]
+    #[serde(deserialize_with = "dtype", default)]
+    pub dtype: Option<Dtype>,
 
     /// Address to listen on; port 0 takes a free one. Without keys only loopback is allowed: on
     /// any other address everybody who reaches it could use the model [default: 127.0.0.1:8080]
@@ -128,6 +139,13 @@ pub enum ConfigError {
     },
 }
 
+/// Reads a name of numbers as a file writes it.
+fn dtype<'de, D: Deserializer<'de>>(file: D) -> Result<Option<Dtype>, D::Error> {
+    let name = String::deserialize(file)?;
+    let dtype = name.parse().map_err(|e: UnknownDtype| D::Error::custom(e));
+    dtype.map(Some)
+}
+
 impl SettingsLayer {
     /// Reads a TOML file. Its keys are the flags' names with `_` for `-`.
     ///
@@ -149,6 +167,7 @@ impl SettingsLayer {
     pub fn over(self, weaker: Self) -> Self {
         Self {
             model: self.model.or(weaker.model),
+            dtype: self.dtype.or(weaker.dtype),
             addr: self.addr.or(weaker.addr),
             data_dir: self.data_dir.or(weaker.data_dir),
             database_url: self.database_url.or(weaker.database_url),
@@ -181,6 +200,7 @@ impl SettingsLayer {
                 default_max_tokens: self
                     .default_max_tokens
                     .unwrap_or(service.default_max_tokens),
+                dtype: self.dtype.unwrap_or(service.dtype),
             },
             store: StoreSettings {
                 data_dir: self
@@ -211,6 +231,15 @@ mod tests {
         assert_eq!(settings.addr.port(), 2);
         assert_eq!(settings.service.engine.max_sequences, 3);
         assert_eq!(settings.model, PathBuf::from("models/demo"));
+    }
+
+    #[test]
+    fn numbers_are_named_in_the_file_as_on_the_command_line() {
+        let settings = |text: &str| layer(text).expect("sound").settle();
+        assert_eq!(settings("dtype = 'bf16'").service.dtype, Dtype::Bf16);
+        assert_eq!(settings("").service.dtype, Dtype::Auto);
+        let error = layer("dtype = 'f16'").expect_err("not built").to_string();
+        assert!(error.contains("`f16` is not built"), "{error}");
     }
 
     #[test]

@@ -64,6 +64,40 @@ impl JobSection {
     }
 }
 
+/// A job file of one kind.
+pub trait JobFile: Clone + PartialEq {
+    /// What every job says about itself.
+    fn section(&self) -> &JobSection;
+
+    /// The same, to be changed.
+    fn section_mut(&mut self) -> &mut JobSection;
+
+    /// Whether two files describe the same run: where it is saved, and how often, may differ.
+    fn is_same_run(&self, other: &Self) -> bool {
+        let mut other = other.clone();
+        let (ours, theirs) = (self.section(), other.section_mut());
+        theirs.output.clone_from(&ours.output);
+        theirs.save_every = ours.save_every;
+        *self == other
+    }
+}
+
+macro_rules! job_files {
+    ($($kind:ty),*) => {$(
+        impl JobFile for $kind {
+            fn section(&self) -> &JobSection {
+                &self.job
+            }
+
+            fn section_mut(&mut self) -> &mut JobSection {
+                &mut self.job
+            }
+        }
+    )*};
+}
+
+job_files!(SupervisedJob, RewardModelJob, MoOdpoJob);
+
 /// A job file that was read and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Job {
