@@ -81,7 +81,8 @@ fn padded(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 
 /// Round numbers inside a range, about five of them.
 fn ticks((low, high): (f64, f64)) -> Vec<f64> {
-    let rough = (high - low) / 5.0;
+    // a little below a fifth, so that 0 to 1 with its margins is cut at 0.2
+    let rough = 0.9 * (high - low) / 5.0;
     let scale = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
         .map(|m| m * scale)

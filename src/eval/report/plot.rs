@@ -139,7 +139,7 @@ fn front_plot(report: &EvalReport) -> Chart {
     Chart {
         title: "Trade-off, point by point along the grid".into(),
         x_label: format!("{}, normalised mean reward", report.objectives[0]),
-        y_label: report.objectives[1].clone(),
+        y_label: format!("{}, normalised mean reward", report.objectives[1]),
         series,
     }
 }

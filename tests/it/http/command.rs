@@ -58,7 +58,7 @@ fn folders_that_cannot_be_served_are_refused_in_a_sentence() {
     let whole = std::fs::read(&weights).unwrap();
     let check = |bytes: &[u8], words: &[&str]| {
         std::fs::write(&weights, bytes).unwrap();
-        check_unservable(dir.path(), &[&["model.safetensors"], words].concat());
+        check_unservable(dir.path(), &[&["model.safetensors"][..], words].concat());
     };
     let half = &whole[..whole.len() / 2];
     check(half, &["not a whole safetensors file", "download it again"]);
@@ -249,7 +249,7 @@ fn generate_refuses_what_the_server_refuses() {
     let model = dir.path().to_str().unwrap();
     let check = |prompt: &str, more: &[&str], words: &[&str]| {
         check_refused(
-            &[&["generate", prompt, "--model", model], more].concat(),
+            &[&["generate", prompt, "--model", model][..], more].concat(),
             words,
         );
     };

@@ -39,7 +39,6 @@ fn logits_in_bf16_are_near_the_golden_ones() {
             let errors = ours.iter().zip(expected).map(|(a, e)| f64::from(a - e));
             let size = root_mean_square(expected.iter().map(|e| f64::from(*e)));
             let error = root_mean_square(errors) / size;
-            println!("{name} row {row}: {error:.2e}");
             // the lower bound: f32 would be at 1e-6, so the numbers are in effect
             assert!(
                 (1e-4..RELATIVE_ERROR).contains(&error),
@@ -81,7 +80,6 @@ fn greedy_choices_in_bf16_are_the_golden_ones_where_the_margin_allows() {
             }
         }
     }
-    println!("{decided} of {all}");
     assert!(
         2 * decided > all,
         "only {decided} of {all} steps have such a margin"
