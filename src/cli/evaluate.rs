@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use crate::engine::{EngineConfig, EngineError, EngineHandle};
 use crate::eval::EvalError;
-use crate::eval::report::{EvalReport, Findings, refusals};
+use crate::eval::report::{EvalReport, Findings};
 use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
-use crate::model::{Decoder, LoraAdapter, ModelError};
+use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
 use crate::rewards::{Normalizer, RewardConfig, RewardError, RewardModel, build};
 use crate::steering::{SteeringManifest, WeightVector};
 use crate::text::{PromptEncoder, TextError};
@@ -26,6 +26,10 @@ pub struct EvaluateArgs {
     /// The model folder.
     #[arg(long, env = "STEERSMAN_MODEL")]
     pub model: PathBuf,
+    /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`; `serve --help` says what each
+    /// trades. Rewards always compute in f32.
+    #[arg(long, env = "STEERSMAN_DTYPE", default_value_t)]
+    pub dtype: Dtype,
     /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one
     /// the model itself, which then needs a steering.json.
     #[arg(long)]
@@ -130,7 +134,7 @@ struct Bench {
 
 /// Makes the evaluation and writes the report.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
-    let decoder = Arc::new(Decoder::load(&args.model)?);
+    let decoder = Arc::new(Decoder::load_with(&args.model, args.dtype)?);
     let folder = policy_folder(args);
     let manifest =
         SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
@@ -180,7 +184,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     .report()?;
     if let Some(path) = &args.refusal_prompts {
         let asked = self::prompts(path, args.limit)?;
-        report.refusals = refusals(&asked, &bench.sweep(adapter, &asked)?)?;
+        report.count_refusals(&asked, &bench.sweep(adapter, &asked)?)?;
     }
     report.write(&args.out)?;
     if args.record {
@@ -361,6 +365,15 @@ fn tell(report: &EvalReport, out: &Path) {
         eprintln!(
             "{} against the weight of {}: spearman {spearman}",
             row.measured, row.objective
+        );
+    }
+    for row in &report.refusal_responses {
+        eprintln!(
+            "refusals as the weight of {} grows: {:+.1} points on unsafe prompts, {:+.1} on safe \
+             look-alikes",
+            row.objective,
+            100.0 * row.on_unsafe.range,
+            100.0 * row.on_safe.range
         );
     }
     let reached = report.reached.mean_inner_product;

@@ -8,8 +8,8 @@ use clap::Args;
 use super::print;
 use crate::config::Settings;
 use crate::service::{
-    Access, AnswerEvent, App, GenerationInput, LoadError, PromptInput, RawWeights, RequestError,
-    SamplingInput,
+    Access, AnswerEvent, App, Dtype, GenerationInput, LoadError, PromptInput, RawWeights,
+    RequestError, SamplingInput,
 };
 
 /// Generate one answer and stream it to the terminal.
@@ -24,6 +24,10 @@ pub(super) struct GenerateArgs {
     /// Folder of the model [default: models/demo]
     #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`; `serve --help` says what each
+    /// trades [default: auto]
+    #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE")]
+    dtype: Option<Dtype>,
     /// Which policy of the folder answers [default: the folder's default]
     #[arg(long, env = "STEERSMAN_POLICY", value_name = "NAME")]
     policy: Option<String>,
@@ -66,7 +70,8 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
         },
         ..GenerationInput::default()
     };
-    let settings = Settings::default();
+    let mut settings = Settings::default();
+    settings.dtype = args.dtype.unwrap_or(settings.dtype);
     let model = args.model.as_ref().unwrap_or(&settings.model);
     let app = App::load(model, &settings.service())?;
     let runtime = tokio::runtime::Builder::new_current_thread()

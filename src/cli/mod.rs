@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 mod generate;
+mod health;
 mod inspect;
 mod keys;
 mod logging;
@@ -40,6 +41,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Say what a model folder is, whether it can be served, and what is wrong with it
     Inspect(inspect::InspectArgs),
+    /// Ask a running server whether it answers requests
+    Health(health::HealthArgs),
     /// Make, list and revoke API keys
     Keys(keys::KeysArgs),
     /// Print the OpenAPI document, or rewrite the committed one
@@ -70,6 +73,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Train(args) => train::run(&args).map(|()| true).map_err(Into::into),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| true).map_err(Into::into),
         Command::Inspect(args) => inspect::run(&args).map_err(Into::into),
+        Command::Health(args) => health::run(&args).map(|()| true).map_err(Into::into),
         Command::Keys(args) => keys::run(args).map(|()| true).map_err(Into::into),
         Command::Openapi(args) => openapi::run(&args).map(|()| true).map_err(Into::into),
     };

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use crate::service::Dtype;
 
 /// Settings of one source; what it does not name is left to a weaker one. clap fills it from
 /// flags and, weaker than these, from the environment; serde fills it from the TOML file.
@@ -17,6 +18,15 @@ pub struct SettingsLayer {
     /// steerable steering.json or policies/ [default: models/demo]
     #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
     pub model: Option<PathBuf>,
+
+    /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`. bf16 reads half the bytes for
+    /// each token, so that large models answer faster, and keeps its tensors in three quarters of
+    /// the memory; it rounds to 8 bits, so that answers differ a little from those in f32. Sums,
+    /// norms, attention and adapters stay f32. `auto` takes bf16 for a checkpoint that is stored
+    /// in it and too large for a cache (64 MiB), where the processor has AVX2 or AVX-512, else
+    /// f32 [default: auto]
+    #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE")]
+    pub dtype: Option<Dtype>,
 
     /// Address to listen on; port 0 takes a free one. Without keys only loopback is allowed: on
     /// any other address everybody who reaches it could use the model [default: 127.0.0.1:8080]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, LogFormat};
 use crate::engine::EngineConfig;
 use crate::http::{HttpSettings, ListenerSettings};
-use crate::service::ServiceSettings;
+use crate::service::{Dtype, ServiceSettings};
 use crate::store::StoreSettings;
 
 /// The settings in effect. `SettingsLayer` says what each means.
@@ -18,6 +18,7 @@ use crate::store::StoreSettings;
 #[expect(missing_docs, reason = "each means what the flag of its name says")]
 pub struct Settings {
     pub model: PathBuf,
+    pub dtype: Dtype,
     pub addr: SocketAddr,
     pub data_dir: PathBuf,
     pub database_url: Option<String>,
@@ -48,6 +49,7 @@ impl Default for Settings {
         let store = StoreSettings::default();
         Self {
             model: PathBuf::from("models/demo"),
+            dtype: service.dtype,
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             data_dir: store.data_dir,
             database_url: store.database_url,
@@ -85,6 +87,7 @@ impl Settings {
                 kv_tokens: self.kv_tokens,
             },
             default_max_tokens: self.default_max_tokens,
+            dtype: self.dtype,
         }
     }
 

@@ -1,7 +1,12 @@
 //! What an evaluation found, as data: computed from a sweep, written as JSON and HTML.
 
+mod chart;
+mod drawing;
 mod html;
+mod letters;
 mod plot;
+mod png;
+mod refusals;
 
 use std::path::Path;
 
@@ -9,11 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::EvalError;
 use super::pareto::{front, hypervolume};
-use super::stats::{Estimate, bootstrap, mean, mean_interval, wilson};
+use super::stats::{Estimate, bootstrap, mean, mean_interval};
 use super::steerability::{Response, mean_inner_product, response};
 use super::sweep::{EvalPrompt, SweepSettings, SweptPoint, score};
 use super::text_measures::{Measured, TextMeasures, measure};
-use crate::rewards::{Normalizer, RewardModel, rules::is_refusal};
+use crate::rewards::{Normalizer, RewardModel};
+pub use refusals::{RefusalPoint, RefusalResponse};
 
 /// Seed of the bootstrap intervals: they are part of the report's text.
 const BOOTSTRAP_SEED: u64 = 2503;
@@ -51,17 +57,6 @@ pub struct NamedResponse {
     pub response: Response,
     /// The baseline's response.
     pub baseline: Option<Response>,
-}
-
-/// Refusals of prompts that should be refused, and of look-alikes that should not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RefusalPoint {
-    /// The weights that were asked for.
-    pub weights: Vec<f64>,
-    /// Share of unsafe prompts that were refused.
-    pub on_unsafe: Estimate,
-    /// Share of safe prompts that were refused.
-    pub on_safe: Estimate,
 }
 
 /// What a whole policy reaches along the grid.
@@ -111,6 +106,9 @@ pub struct EvalReport {
     pub responses: Vec<NamedResponse>,
     /// Refusal rates, where prompts for them were given.
     pub refusals: Vec<RefusalPoint>,
+    /// How refusing answers to each objective's weight.
+    #[serde(default)]
+    pub refusal_responses: Vec<RefusalResponse>,
     /// Some answers, for a person to read.
     pub samples: Vec<Sample>,
 }
@@ -193,6 +191,7 @@ impl Findings<'_> {
             points,
             baseline_points,
             refusals: Vec::new(),
+            refusal_responses: Vec::new(),
             samples: self.sample_answers(),
         })
     }
@@ -321,47 +320,8 @@ impl Findings<'_> {
     }
 }
 
-/// Refusal rates along a sweep over prompts whose record says `"safe": true` or `false`.
-pub fn refusals(
-    prompts: &[EvalPrompt],
-    points: &[SweptPoint],
-) -> Result<Vec<RefusalPoint>, EvalError> {
-    let safe: Vec<bool> = prompts
-        .iter()
-        .map(|prompt| {
-            prompt.record["safe"]
-                .as_bool()
-                .ok_or_else(|| EvalError::Setting {
-                    name: "refusal prompts",
-                    reason: format!("row `{}` has no field `safe` of true or false", prompt.id),
-                })
-        })
-        .collect::<Result<_, _>>()?;
-    let rate = |point: &SweptPoint, wanted: bool| {
-        let asked = || {
-            safe.iter()
-                .zip(&point.answers)
-                .filter(|(safe, _)| **safe == wanted)
-        };
-        wilson(
-            asked()
-                .filter(|(_, answer)| is_refusal(&answer.text))
-                .count(),
-            asked().count(),
-        )
-    };
-    Ok(points
-        .iter()
-        .map(|point| RefusalPoint {
-            weights: point.weights.iter().map(|w| f64::from(*w)).collect(),
-            on_unsafe: rate(point, false),
-            on_safe: rate(point, true),
-        })
-        .collect())
-}
-
 impl EvalReport {
-    /// Writes `report.json`, `report.html` and the plots as `.svg` files.
+    /// Writes `report.json`, `report.html`, and each plot as an `.svg` and a `.png` file.
     pub fn write(&self, folder: &Path) -> Result<(), EvalError> {
         let fail = |source| EvalError::Write {
             path: folder.to_owned(),
@@ -371,8 +331,11 @@ impl EvalReport {
         let json = serde_json::to_string_pretty(self).map_err(std::io::Error::other);
         std::fs::write(folder.join("report.json"), json.map_err(fail)?).map_err(fail)?;
         let plots = plot::plots(self);
-        for (name, svg) in &plots {
-            std::fs::write(folder.join(format!("{name}.svg")), svg).map_err(fail)?;
+        for (name, drawing) in &plots {
+            let path = |kind: &str| folder.join(format!("{name}.{kind}"));
+            std::fs::write(path("svg"), drawing.svg()).map_err(fail)?;
+            let png = drawing.png().map_err(std::io::Error::other);
+            std::fs::write(path("png"), png.map_err(fail)?).map_err(fail)?;
         }
         std::fs::write(folder.join("report.html"), html::page(self, &plots)).map_err(fail)
     }

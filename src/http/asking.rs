@@ -4,16 +4,21 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::account::Account;
 use super::error::{ApiError, ErrorBody};
 use super::fields::sort_rest;
 use super::grammar::{ResponseFormat, grammar};
+use super::reply::{Logprobs, token_ids};
 use super::request_id::RequestId;
 use super::sampling::SamplingFields;
+use super::tell::Piece;
 use super::weights::{WeightsField, header_weights};
-use crate::service::{Access, GenerationInput, PromptInput, RawWeights, SamplingInput};
+use crate::service::{
+    Access, AnswerToken, GenerationInput, PromptInput, RawWeights, SamplingInput, Speller,
+};
+use crate::types::TokenId;
 
 /// Who asks, as the headers tell.
 pub(super) struct Caller {
@@ -98,6 +103,36 @@ pub(super) struct ReplyOptions {
     pub(super) include_usage: bool,
     pub(super) token_ids: bool,
     pub(super) logprobs: bool,
+}
+
+impl ReplyOptions {
+    /// Whether a piece of an answer has nothing to tell.
+    pub(super) fn leave_out(&self, piece: &Piece) -> bool {
+        piece.text.is_empty() && !self.token_ids && !self.logprobs
+    }
+
+    /// The ids of tokens, where they were asked for.
+    pub(super) fn token_ids(&self, tokens: &[AnswerToken]) -> Option<Vec<TokenId>> {
+        self.token_ids.then(|| token_ids(tokens))
+    }
+
+    /// The log-probabilities of tokens, where they were asked for.
+    pub(super) fn logprobs(&self, speller: &Speller, tokens: &[AnswerToken]) -> Option<Logprobs> {
+        self.logprobs.then(|| Logprobs::of(speller, tokens))
+    }
+}
+
+/// Headers that say what to steer by, and which request this is.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct SteeringHeaders {
+    /// Weights as `helpfulness=0.7,harmlessness=0.3`, where the body has none.
+    #[param(rename = "x-objective-weights")]
+    objective_weights: Option<String>,
+    /// Taken over and echoed.
+    #[param(rename = "x-request-id")]
+    request_id: Option<String>,
 }
 
 /// A request taken apart: for the service, for the reply, and what had no effect.

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::asking::{Caller, Refusals, ReplyOptions, SharedFields};
+use super::asking::{Caller, Refusals, ReplyOptions, SharedFields, SteeringHeaders};
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::generate_shapes::{AnswerBody, Generation, GenerationChoice, GenerationChunk};
 use super::messages::{MessageSchema, read_messages};
-use super::reply::{Identity, Logprobs, UsageBody, token_ids};
+use super::reply::{Identity, UsageBody};
 use super::sampling::LogprobsFields;
 use super::sse::json;
 use super::tell::{Piece, Wording, tell};
@@ -49,11 +49,7 @@ pub(super) struct GenerateRequest {
     path = "/v1/generate",
     operation_id = "create_generation",
     tag = "generation",
-    params(
-        ("x-objective-weights" = Option<String>, Header,
-         description = "Weights as `helpfulness=0.7,harmlessness=0.3`, where the body has none."),
-        ("x-request-id" = Option<String>, Header, description = "Taken over and echoed."),
-    ),
+    params(SteeringHeaders),
     request_body = GenerateRequest,
     responses(
         (status = 200, description = "The answer; with `stream` server-sent events, each a \
@@ -143,11 +139,8 @@ impl Wording for NativeWording {
         let body = |answer: &WholeAnswer| AnswerBody {
             text: self.echo.clone().unwrap_or_default() + &answer.text,
             finish_reason: answer.reason,
-            token_ids: self.options.token_ids.then(|| token_ids(&answer.tokens)),
-            logprobs: self
-                .options
-                .logprobs
-                .then(|| Logprobs::of(&answers.speller(), &answer.tokens)),
+            token_ids: self.options.token_ids(&answer.tokens),
+            logprobs: self.options.logprobs(&answers.speller(), &answer.tokens),
         };
         let Some(first) = whole.first().map(body) else {
             return ApiError::internal().into_response();
@@ -192,17 +185,13 @@ impl Wording for NativeWording {
     }
 
     fn piece(&mut self, answers: &Answers, index: usize, piece: Piece) -> Vec<String> {
-        let Piece { text, tokens } = piece;
-        let told = self.options.token_ids || self.options.logprobs;
-        if text.is_empty() && !told {
+        if self.options.leave_out(&piece) {
             return Vec::new();
         }
+        let Piece { text, tokens } = piece;
         let delta = GenerationChunk {
-            token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
-            logprobs: self
-                .options
-                .logprobs
-                .then(|| Logprobs::of(&answers.speller(), &tokens)),
+            token_ids: self.options.token_ids(&tokens),
+            logprobs: self.options.logprobs(&answers.speller(), &tokens),
             ..self.chunk(index, text)
         };
         vec![json(&delta)]

@@ -14,7 +14,7 @@ use super::asking::{Asked, Caller, Refusals, ReplyOptions, SharedFields};
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::messages::{MessageSchema, read_messages};
-use super::reply::{Logprobs, UsageBody, new_id, now, token_ids};
+use super::reply::{Logprobs, UsageBody, new_id, now};
 use super::sampling::LogprobsFields;
 use super::weights::{Steering, WeightsField, steering_headers};
 use crate::service::{
@@ -239,10 +239,8 @@ fn word_points(whole: &Swept, options: ReplyOptions, speller: &Speller) -> Vec<S
             index,
             text: answer.text.clone(),
             finish_reason: answer.reason,
-            token_ids: options.token_ids.then(|| token_ids(&answer.tokens)),
-            logprobs: options
-                .logprobs
-                .then(|| Logprobs::of(speller, &answer.tokens)),
+            token_ids: options.token_ids(&answer.tokens),
+            logprobs: options.logprobs(speller, &answer.tokens),
             rewards: on_front.map(|_| named.collect()),
             pareto: *on_front,
             usage: UsageBody::new(answer.usage, Some(steering.clone())),

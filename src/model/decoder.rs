@@ -13,6 +13,7 @@ use crate::types::TokenId;
 use super::ModelError;
 use super::batch::ForwardBatch;
 use super::config::DecoderConfig;
+use super::dtype::Dtype;
 use super::kv::{BlockId, KvPool, Paged};
 use super::layer::{Layer, Norm, Pass};
 use super::linear::Linear;
@@ -35,13 +36,14 @@ pub struct Decoder {
 impl Decoder {
     /// Loads a checkpoint folder, in f32.
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
-        Self::load_with(dir, Precision::F32)
+        Self::load_with(dir, Dtype::F32)
     }
 
-    /// Loads a checkpoint folder, with linear layers in the given precision.
-    pub fn load_with(dir: &Path, precision: Precision) -> Result<Self, ModelError> {
+    /// Loads a checkpoint folder, with linear layers in the given numbers.
+    pub fn load_with(dir: &Path, dtype: Dtype) -> Result<Self, ModelError> {
         let config = DecoderConfig::load(dir)?;
         let mut files = TensorFiles::open(dir)?;
+        let precision = dtype.settle(&files);
         let decoder = Self::build(config, &mut files, precision)?;
         let tied_head = |name: &&str| decoder.config.tied && *name == "lm_head.weight";
         let stray = files
@@ -102,6 +104,11 @@ impl Decoder {
     /// The decoder's shape and features.
     pub fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// In what numbers linear layers multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// A pool for the keys and values of `blocks * BLOCK_TOKENS` tokens.

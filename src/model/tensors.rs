@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -22,9 +23,17 @@ pub trait TensorSource {
 
 /// The safetensors files of one folder, mapped into memory.
 pub struct TensorFiles {
-    files: Vec<(PathBuf, Mmap)>,
-    place: BTreeMap<String, usize>,
+    maps: Vec<Mmap>,
+    places: BTreeMap<String, Place>,
     taken: BTreeSet<String>,
+}
+
+/// Where a tensor lies, as its file's header says.
+struct Place {
+    map: usize,
+    bytes: Range<usize>,
+    dtype: Dtype,
+    shape: Vec<usize>,
 }
 
 /// Largest header read, in bytes; a header lists names and shapes only.
@@ -64,50 +73,63 @@ impl TensorFiles {
     }
 
     fn map(paths: Vec<PathBuf>) -> Result<Self, ModelError> {
-        let mut files = Vec::new();
-        let mut place = BTreeMap::new();
-        for path in paths {
-            let io = |source| ModelError::Io {
-                path: path.clone(),
-                source,
-            };
-            let file = File::open(&path).map_err(io)?;
-            // SAFETY: the mapping is only read. Checkpoint files are written beside and renamed
-            // into place, never changed in place; a foreign process that truncates a mapped
-            // file ends this one, as with every reader of mapped files.
-            let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-            let invalid = |reason: String| ModelError::Invalid {
-                path: path.clone(),
-                reason,
-            };
-            check_header(&map).map_err(invalid)?;
-            let view = SafeTensors::deserialize(&map).map_err(|error| {
-                invalid(format!(
-                    "not a whole safetensors file ({error}); download it again"
-                ))
-            })?;
-            for name in view.names() {
-                if place.insert(name.to_owned(), files.len()).is_some() {
-                    return Err(invalid(format!("tensor `{name}` is in two files")));
-                }
-            }
-            files.push((path, map));
-        }
-        Ok(Self {
-            files,
-            place,
+        let mut found = Self {
+            maps: Vec::with_capacity(paths.len()),
+            places: BTreeMap::new(),
             taken: BTreeSet::new(),
-        })
+        };
+        for path in paths {
+            found.add(&path)?;
+        }
+        Ok(found)
+    }
+
+    /// Maps one more file and reads its header, once for all its tensors.
+    fn add(&mut self, path: &Path) -> Result<(), ModelError> {
+        let io = |source| ModelError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: the mapping is only read. Checkpoint files are written beside and renamed
+        // into place, never changed in place; a foreign process that truncates a mapped
+        // file ends this one, as with every reader of mapped files.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        check_start(path, &map)?;
+        let invalid = |reason: String| ModelError::Invalid {
+            path: path.to_owned(),
+            reason,
+        };
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
+            invalid(format!(
+                "not a whole safetensors file ({error}); download it again"
+            ))
+        })?;
+        let data = size_of::<u64>() + header;
+        for (name, info) in metadata.tensors() {
+            let (from, to) = info.data_offsets;
+            let place = Place {
+                map: self.maps.len(),
+                bytes: data + from..data + to,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+            };
+            if self.places.insert(name.clone(), place).is_some() {
+                return Err(invalid(format!("tensor `{name}` is in two files")));
+            }
+        }
+        self.maps.push(map);
+        Ok(())
     }
 
     /// Names of all tensors, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.place.keys().map(String::as_str)
+        self.places.keys().map(String::as_str)
     }
 
     /// Shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.with_view(name, |view| view.shape().to_vec()).ok()
+        Some(self.places.get(name)?.shape.clone())
     }
 
     /// Names of tensors that nobody has asked for.
@@ -115,43 +137,47 @@ impl TensorFiles {
         self.names().filter(|name| !self.taken.contains(*name))
     }
 
-    fn with_view<T>(
-        &self,
-        name: &str,
-        read: impl FnOnce(TensorView<'_>) -> T,
-    ) -> Result<T, ModelError> {
-        let missing = |reason: String| ModelError::Tensor {
-            name: name.to_owned(),
-            reason,
-        };
-        let index = self
-            .place
-            .get(name)
-            .ok_or_else(|| missing("is missing".into()))?;
-        let (_, map) = &self.files[*index];
-        let view = SafeTensors::deserialize(map).map_err(|error| missing(error.to_string()))?;
-        let view = view
-            .tensor(name)
-            .map_err(|error| missing(error.to_string()))?;
-        Ok(read(view))
+    /// Bytes of all tensors, and those of them that are stored as bf16.
+    pub(super) fn stored_bytes(&self) -> (usize, usize) {
+        self.places.values().fold((0, 0), |(all, bf16), place| {
+            let is_bf16 = place.dtype == Dtype::BF16;
+            let bytes = place.bytes.len();
+            (all + bytes, bf16 + if is_bf16 { bytes } else { 0 })
+        })
     }
 }
 
-/// Refuses headers that are too long before anything is allocated for them.
-fn check_header(map: &[u8]) -> Result<(), String> {
-    let length = map
-        .first_chunk::<8>()
-        .map(|bytes| u64::from_le_bytes(*bytes));
-    match length {
-        None => Err(format!(
-            "{} bytes are too few for a safetensors file",
-            map.len()
-        )),
-        Some(length) if length > MAX_HEADER => Err(format!(
-            "header of {length} bytes, at most {MAX_HEADER} are read"
-        )),
-        Some(_) => Ok(()),
+/// Refuses files that are something else, and headers that are too long, before anything is
+/// allocated for them.
+fn check_start(path: &Path, map: &[u8]) -> Result<(), ModelError> {
+    let invalid = |reason: String| ModelError::Invalid {
+        path: path.to_owned(),
+        reason,
+    };
+    let Some(start) = map.first_chunk::<8>() else {
+        let count = map.len();
+        return Err(invalid(format!(
+            "{count} bytes are too few for a safetensors file; download it again"
+        )));
+    };
+    if map.starts_with(b"version https://git-lfs") {
+        let reason = "it is only a pointer of Git LFS; fetch the file itself with `git lfs pull`";
+        return Err(invalid(reason.to_owned()));
     }
+    let length = u64::from_le_bytes(*start);
+    if length <= MAX_HEADER {
+        return Ok(());
+    }
+    // a zip archive as torch writes it, or a bare pickle of protocol 2 to 5
+    if start.starts_with(b"PK\x03\x04") || matches!(start, [0x80, 2..=5, ..]) {
+        return Err(ModelError::Pickle {
+            path: path.to_owned(),
+        });
+    }
+    Err(invalid(format!(
+        "header of {length} bytes, at most {MAX_HEADER} are read; it is no safetensors file, or a \
+         damaged one"
+    )))
 }
 
 fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
@@ -189,31 +215,34 @@ impl TensorSource for TensorFiles {
             name: name.to_owned(),
             reason,
         };
-        let (values, found) = self
-            .with_view(name, |view| (to_f32(&view), view.shape().to_vec()))
-            .map(|(values, found)| values.map(|values| (values, found)))?
-            .map_err(|dtype| invalid(format!("has type {dtype:?}, expected F32, F16 or BF16")))?;
-        if found != shape {
+        let place = self
+            .places
+            .get(name)
+            .ok_or_else(|| invalid("is missing".into()))?;
+        if place.shape != shape {
+            let found = &place.shape;
             return Err(invalid(format!("has shape {found:?}, expected {shape:?}")));
         }
+        let values = to_f32(&self.maps[place.map][place.bytes.clone()], place.dtype)
+            .map_err(|dtype| invalid(format!("has type {dtype:?}, expected F32, F16 or BF16")))?;
         self.taken.insert(name.to_owned());
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
     fn has(&self, name: &str) -> bool {
-        self.place.contains_key(name)
+        self.places.contains_key(name)
     }
 }
 
-fn to_f32(view: &TensorView<'_>) -> Result<Vec<f32>, Dtype> {
-    let data = view.data();
+/// Stored numbers as f32, or the type that is none of ours.
+fn to_f32(data: &[u8], dtype: Dtype) -> Result<Vec<f32>, Dtype> {
     let halves = || {
         data.as_chunks::<2>()
             .0
             .iter()
             .map(|bytes| u16::from_le_bytes(*bytes))
     };
-    match view.dtype() {
+    match dtype {
         Dtype::F32 => Ok(data
             .as_chunks::<4>()
             .0

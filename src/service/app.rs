@@ -13,7 +13,7 @@ use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
 use super::structured::Grammars;
 use crate::engine::{EngineConfig, EngineHandle};
-use crate::model::{Decoder, LoraAdapter};
+use crate::model::{Decoder, Dtype, LoraAdapter};
 use crate::store::Store;
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::base_hash;
@@ -25,6 +25,8 @@ pub struct ServiceSettings {
     pub engine: EngineConfig,
     /// Tokens generated where neither request nor checkpoint states a number.
     pub default_max_tokens: usize,
+    /// In what numbers the base's linear layers multiply.
+    pub dtype: Dtype,
 }
 
 impl Default for ServiceSettings {
@@ -32,6 +34,7 @@ impl Default for ServiceSettings {
         Self {
             engine: EngineConfig::default(),
             default_max_tokens: 256,
+            dtype: Dtype::default(),
         }
     }
 }
@@ -49,6 +52,7 @@ pub struct App {
     pub(super) grammars: Grammars,
     policies: Vec<Arc<LivePolicy>>,
     default: usize,
+    dtype: &'static str,
 }
 
 impl App {
@@ -59,10 +63,11 @@ impl App {
     pub fn load(dir: &Path, settings: &ServiceSettings) -> Result<Self, LoadError> {
         let folder = ModelFolder::open(dir)?;
         let root = &folder.root;
-        let decoder = Decoder::load(root).map_err(|source| LoadError::Model {
-            dir: root.clone(),
-            source,
-        })?;
+        let decoder =
+            Decoder::load_with(root, settings.dtype).map_err(|source| LoadError::Model {
+                dir: root.clone(),
+                source,
+            })?;
         let encoder = PromptEncoder::load(root).map_err(|source| LoadError::Text {
             dir: root.clone(),
             source,
@@ -82,6 +87,7 @@ impl App {
         let mut eos = decoder.config().eos_token_ids.clone();
         eos.extend(encoder.tokenizer().eos_ids());
         let defaults = SamplingDefaults::load(root, &eos, settings.default_max_tokens)?;
+        let dtype = decoder.precision().name();
         let engine = EngineHandle::start(Arc::new(decoder), settings.engine.clone())
             .map_err(LoadError::Engine)?;
         Ok(Self {
@@ -95,6 +101,7 @@ impl App {
             grammars: Grammars::default(),
             policies,
             default: folder.default,
+            dtype,
         })
     }
 
@@ -159,6 +166,11 @@ impl App {
     /// Tokens that prompt and completion may have together.
     pub fn context_length(&self) -> usize {
         self.engine.context_length()
+    }
+
+    /// In what numbers linear layers multiply: `f32` or `bf16`.
+    pub fn dtype(&self) -> &'static str {
+        self.dtype
     }
 
     /// Says which phase the process is in.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::{LoadError, chain};
 use super::folder::{ModelFolder, PolicyFolder};
 use super::policy::{BaseParts, LivePolicy};
-use crate::model::Decoder;
+use crate::model::{Decoder, Dtype};
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::base_hash;
 
@@ -41,7 +41,7 @@ impl Inspection {
 
     fn look_into(&mut self, folder: &ModelFolder) {
         let root = &folder.root;
-        let decoder = Decoder::load(root).map_err(|source| LoadError::Model {
+        let decoder = Decoder::load_with(root, Dtype::Auto).map_err(|source| LoadError::Model {
             dir: root.clone(),
             source,
         });
@@ -84,6 +84,10 @@ impl Inspection {
             config.hidden_size,
             config.vocab_size,
             config.max_positions
+        ));
+        self.facts.push(format!(
+            "numbers: {} with --dtype auto",
+            decoder.precision().name()
         ));
         self.facts.push(format!(
             "chat template: {}",

@@ -29,6 +29,7 @@ mod structured;
 mod sweep;
 mod tokens;
 
+pub use crate::model::{Dtype, UnknownDtype};
 pub use crate::text::GrammarSource;
 pub use access::{Access, AccessError, OpenToAll, Scope, WeightRange, may_listen};
 pub use answer::{AnswerEvent, AnswerToken};

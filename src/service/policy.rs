@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::LoadError;
 use super::folder::{MANIFEST_FILE, PolicyFolder};
 use super::scoring::Scorer;
-use crate::model::{Decoder, LoraAdapter};
+use crate::model::{Decoder, LoraAdapter, Precision};
 use crate::steering::SteeringManifest;
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::hash_files;
@@ -22,7 +22,8 @@ const POLICY_FILES: [&str; 3] = [
 pub struct LivePolicy {
     /// Its id in the API.
     pub id: String,
-    /// `ID-` and twelve hex digits of its content and its base's.
+    /// `ID-` and twelve hex digits of its content, its base's, and of the numbers it computes in
+    /// where these are not f32.
     pub version: String,
     /// When its files were written, in seconds since 1970.
     pub created: u64,
@@ -68,7 +69,12 @@ impl LivePolicy {
             false => None,
         };
         let own = hash_files(&folder.dir, &POLICY_FILES).map_err(LoadError::Hash)?;
-        let content = blake3::hash(format!("{}{}", base.hash, own.to_hex()).as_bytes());
+        // the same version promises the same bytes, and other numbers give others
+        let numbers = match base.decoder.precision() {
+            Precision::F32 => "",
+            other => other.name(),
+        };
+        let content = blake3::hash(format!("{}{}{numbers}", base.hash, own.to_hex()).as_bytes());
         Ok(Self {
             version: format!("{}-{}", folder.id, &content.to_hex()[..12]),
             created: written_at(&folder.dir),

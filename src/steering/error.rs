@@ -15,7 +15,7 @@ pub enum WeightError {
         known: String,
     },
     /// A weight outside its objective's range, or not a finite number.
-    #[error("weight of `{name}` is {value}, expected {expected}")]
+    #[error("weight of `{name}` is {value:?}, expected {expected}")]
     OutOfRange {
         /// The objective.
         name: String,

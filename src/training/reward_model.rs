@@ -3,13 +3,13 @@
 //! The score of an answer is one linear function of the hidden state at the conversation's last
 //! token; the loss is Bradley-Terry's, -log sigmoid(score(chosen) - score(rejected)).
 
+mod agreement;
 mod checkpoint;
 mod setup;
 
 use std::time::Instant;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
 use super::config::RewardModelJob;
@@ -18,8 +18,9 @@ use super::logps::pack;
 use super::loss::log_sigmoid;
 use super::observe::{Ending, StepReport, TrainObserver};
 use super::schedule::learning_rate;
-use crate::eval::stats::{Estimate, wilson};
 use crate::types::TokenId;
+pub use agreement::Agreement;
+use agreement::Judged;
 use setup::Trainer;
 
 /// Two conversations as token ids: the prompt with each answer, end tokens included.
@@ -27,25 +28,14 @@ use setup::Trainer;
 pub struct TokenPair {
     /// With the preferred answer, then with the other.
     pub conversations: [Vec<TokenId>; 2],
+    /// Tokens of the two answers, end tokens included, though the conversations are cut.
+    pub answer_tokens: [usize; 2],
 }
 
 impl TokenPair {
     fn tokens(&self) -> usize {
         self.conversations.iter().map(Vec::len).sum()
     }
-}
-
-/// How often a reward model agrees with pairs it has not seen.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Agreement {
-    /// Pairs asked about.
-    pub pairs: usize,
-    /// Share where the preferred answer scores higher, with Wilson's 95 % interval.
-    pub accuracy: Estimate,
-    /// The same share for "the longer answer is better": what a model must beat.
-    pub longer_wins: Estimate,
-    /// Mean of score(chosen) - score(rejected).
-    pub mean_margin: f64,
 }
 
 /// Runs a job to its end, from its newest saved state where there is one. The finished model is
@@ -154,17 +144,11 @@ impl Trainer<'_> {
             let batch: Vec<&TokenPair> = pairs[range].iter().collect();
             margins.extend(self.margins(&batch)?.detach().to_vec1::<f32>()?);
         }
-        let right = margins.iter().filter(|margin| **margin > 0.0).count();
-        let longer = pairs
-            .iter()
-            .filter(|p| p.conversations[0].len() > p.conversations[1].len());
-        let total: f64 = margins.iter().map(|margin| f64::from(*margin)).sum();
-        Ok(Agreement {
-            pairs: pairs.len(),
-            accuracy: wilson(right, pairs.len()),
-            longer_wins: wilson(longer.count(), pairs.len()),
-            mean_margin: total / pairs.len().max(1) as f64,
-        })
+        let judged = pairs.iter().zip(margins).map(|(pair, margin)| Judged {
+            margin,
+            answer_tokens: pair.answer_tokens,
+        });
+        Ok(Agreement::of(&judged.collect::<Vec<_>>()))
     }
 }
 

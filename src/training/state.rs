@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
+use super::config::JobFile;
 
 const FORMAT_VERSION: u32 = 1;
 /// States kept: the newest and the two before it.
@@ -39,6 +40,40 @@ pub struct Saved<M> {
     pub meta: M,
     /// Its folder.
     pub folder: PathBuf,
+}
+
+/// A job and the hash of the model that it starts from.
+pub type Origin<'a, J> = (&'a J, &'a str);
+
+impl<M> Saved<M> {
+    /// That this state cannot be gone on from.
+    pub fn refused(&self, reason: impl Into<String>) -> TrainingError {
+        TrainingError::State {
+            path: self.folder.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Refuses a state that was saved by another job, or over another model.
+    pub fn check_origin<J: JobFile>(
+        &self,
+        saved: Origin<'_, J>,
+        now: Origin<'_, J>,
+    ) -> Result<(), TrainingError> {
+        if !saved.0.is_same_run(now.0) {
+            return Err(self.refused(
+                "was saved by another job file; use another output folder, or remove this one to \
+                 start anew",
+            ));
+        }
+        if saved.1 != now.1 {
+            let model = now.0.section().model.display();
+            return Err(self.refused(format!(
+                "was saved over another model; {model} has changed since"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Saves a state under `job/state`, then removes all but the newest three. Returns its folder.

@@ -9,19 +9,7 @@ use steersman::engine::{
 use steersman::model::{Decoder, LoraAdapter, LoraSettings};
 use steersman::types::{FinishReason, SamplingParams, TokenId};
 
-use crate::fixtures::fixture;
-
-const DECODERS: [&str; 9] = [
-    "llama",
-    "llama_rope_llama3",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma",
-    "gemma2",
-    "gemma3",
-    "phi3",
-];
+use crate::fixtures::{DECODERS, fixture, greedy_cases};
 
 fn load(name: &str) -> Arc<Decoder> {
     Arc::new(Decoder::load(&fixture(name)).expect("the fixture loads"))
@@ -35,22 +23,6 @@ fn start(decoder: &Arc<Decoder>, max_sequences: usize, max_batch_tokens: usize) 
         ..EngineConfig::default()
     };
     EngineHandle::start(Arc::clone(decoder), config).expect("the bounds fit together")
-}
-
-fn ids(value: &serde_json::Value) -> Vec<TokenId> {
-    serde_json::from_value(value.clone()).expect("a list of token ids")
-}
-
-/// The prompts of a fixture with their greedy continuations.
-fn golden(name: &str) -> Vec<(Vec<TokenId>, Vec<TokenId>)> {
-    let text = std::fs::read_to_string(fixture(name).join("golden.json"));
-    let text = text.expect("the fixture has golden.json");
-    let golden: serde_json::Value = serde_json::from_str(&text).expect("golden.json is JSON");
-    let cases = golden["greedy"].as_array().expect("greedy is a list");
-    cases
-        .iter()
-        .map(|case| (ids(&case["prompt_ids"]), ids(&case["ids"])))
-        .collect()
 }
 
 fn greedy(prompt: &[TokenId], max_tokens: usize) -> GenerationRequest {
@@ -68,7 +40,7 @@ fn greedy_continuations_equal_the_golden_ones() {
         let decoder = load(name);
         for budget in [4, 64] {
             let engine = start(&decoder, 4, budget);
-            let cases = golden(name);
+            let cases = greedy_cases(name);
             let requests = cases
                 .iter()
                 .map(|(prompt, ids)| greedy(prompt, ids.len()))

@@ -1,23 +1,13 @@
 //! Our decoders against transformers' golden numbers.
 
+mod bf16;
+
 use std::sync::Arc;
 
 use candle_core::Device;
 use steersman::model::{BLOCK_TOKENS, Decoder, ForwardBatch, LoraAdapter, ModelError};
 
-use crate::fixtures::{assert_close, fixture};
-
-const DECODERS: [&str; 9] = [
-    "llama",
-    "llama_rope_llama3",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma",
-    "gemma2",
-    "gemma3",
-    "phi3",
-];
+use crate::fixtures::{DECODERS, assert_close, fixture};
 
 struct Golden(std::collections::HashMap<String, candle_core::Tensor>);
 
@@ -124,44 +114,47 @@ fn serving_forward_equals_training_forward_and_chunks_equal_the_whole() {
 #[test]
 fn a_sequence_alone_equals_itself_in_a_batch() {
     for name in DECODERS {
-        let decoder = Decoder::load(&fixture(name)).unwrap();
-        let adapter =
-            Arc::new(LoraAdapter::load(&fixture(name).join("adapter"), &decoder).unwrap());
-        let golden = Golden::load(fixture(name).join("golden.safetensors"));
-        let sequences = golden.sequences();
-        let adapters = [None, Some(adapter.clone()), Some(adapter), None];
-        let mut batch = ForwardBatch::default();
-        // Blocks of one pool in no order: the places of neighbours are far apart and mixed.
-        let mut tables: Vec<Vec<u32>> = vec![Vec::new(); adapters.len()];
-        let longest = sequences.iter().map(Vec::len).max().unwrap();
-        for block in 0..longest.div_ceil(BLOCK_TOKENS) as u32 {
-            for (index, table) in tables.iter_mut().enumerate().rev() {
-                table.insert(0, block * adapters.len() as u32 + index as u32);
-            }
+        check_alone_equals_batch(name, &Decoder::load(&fixture(name)).unwrap());
+    }
+}
+
+/// Each of four sequences, two of them through an adapter, has the same bits by itself.
+fn check_alone_equals_batch(name: &str, decoder: &Decoder) {
+    let adapter = Arc::new(LoraAdapter::load(&fixture(name).join("adapter"), decoder).unwrap());
+    let golden = Golden::load(fixture(name).join("golden.safetensors"));
+    let sequences = golden.sequences();
+    let adapters = [None, Some(adapter.clone()), Some(adapter), None];
+    let mut batch = ForwardBatch::default();
+    // Blocks of one pool in no order: the places of neighbours are far apart and mixed.
+    let mut tables: Vec<Vec<u32>> = vec![Vec::new(); adapters.len()];
+    let longest = sequences.iter().map(Vec::len).max().unwrap();
+    for block in 0..longest.div_ceil(BLOCK_TOKENS) as u32 {
+        for (index, table) in tables.iter_mut().enumerate().rev() {
+            table.insert(0, block * adapters.len() as u32 + index as u32);
         }
-        let mut pool = decoder.new_pool(longest.div_ceil(BLOCK_TOKENS) * adapters.len());
-        for (index, adapter) in adapters.iter().enumerate() {
-            batch.push(&sequences[index % sequences.len()], 0, adapter.clone());
-        }
-        let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
-        let hidden = decoder.forward_cached(&batch, &tables, &mut pool).unwrap();
-        let together = decoder.logits(&hidden).unwrap();
-        for (span, adapter) in batch.spans.iter().zip(adapters) {
-            let mut alone = ForwardBatch::default();
-            let rows = span.start..span.start + span.len;
-            alone.push(&batch.token_ids[rows], 0, adapter);
-            let table: Vec<u32> = (0..span.len.div_ceil(BLOCK_TOKENS) as u32).collect();
-            let mut pool = decoder.new_pool(table.len());
-            let hidden = decoder
-                .forward_cached(&alone, &[&table], &mut pool)
-                .unwrap();
-            let alone = decoder.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
-            let rows = together.narrow(0, span.start, span.len).unwrap();
-            assert!(
-                rows.to_vec2::<f32>().unwrap() == alone,
-                "{name}: the batch changes the bits"
-            );
-        }
+    }
+    let mut pool = decoder.new_pool(longest.div_ceil(BLOCK_TOKENS) * adapters.len());
+    for (index, adapter) in adapters.iter().enumerate() {
+        batch.push(&sequences[index % sequences.len()], 0, adapter.clone());
+    }
+    let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
+    let hidden = decoder.forward_cached(&batch, &tables, &mut pool).unwrap();
+    let together = decoder.logits(&hidden).unwrap();
+    for (span, adapter) in batch.spans.iter().zip(adapters) {
+        let mut alone = ForwardBatch::default();
+        let rows = span.start..span.start + span.len;
+        alone.push(&batch.token_ids[rows], 0, adapter);
+        let table: Vec<u32> = (0..span.len.div_ceil(BLOCK_TOKENS) as u32).collect();
+        let mut pool = decoder.new_pool(table.len());
+        let hidden = decoder
+            .forward_cached(&alone, &[&table], &mut pool)
+            .unwrap();
+        let alone = decoder.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
+        let rows = together.narrow(0, span.start, span.len).unwrap();
+        assert!(
+            rows.to_vec2::<f32>().unwrap() == alone,
+            "{name}: the batch changes the bits"
+        );
     }
 }
 

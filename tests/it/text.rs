@@ -7,19 +7,7 @@ use serde_json::Value;
 use steersman::text::{Detokenizer, PromptEncoder, StopMatcher, StopOutcome, TextError, Tokenizer};
 use steersman::types::{ControlSpan, Message, Placement, TokenId};
 
-use crate::fixtures::fixture;
-
-const DECODERS: [&str; 9] = [
-    "llama",
-    "llama_rope_llama3",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma",
-    "gemma2",
-    "gemma3",
-    "phi3",
-];
+use crate::fixtures::{DECODERS, fixture};
 
 fn golden(name: &str) -> Value {
     let text = std::fs::read_to_string(fixture(name).join("golden.json")).unwrap();

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::super::stats::Estimate;
-use super::plot::{escape, number};
+use super::chart::number;
+use super::drawing::{Drawing, escape};
 use super::{EvalReport, PointReport};
 
 const STYLE: &str = "
@@ -19,7 +20,7 @@ blockquote { margin: .3rem 0 .3rem 1rem; white-space: pre-wrap; }
 ";
 
 /// The whole page.
-pub(super) fn page(report: &EvalReport, plots: &[(String, String)]) -> String {
+pub(super) fn page(report: &EvalReport, plots: &[(String, Drawing)]) -> String {
     let mut out = String::new();
     let title = format!("Steerability of {}", escape(&report.policy));
     // Writing to a String cannot fail.
@@ -31,8 +32,8 @@ pub(super) fn page(report: &EvalReport, plots: &[(String, String)]) -> String {
     );
     summary(report, &mut out);
     out.push_str("<div class=\"plots\">");
-    for (_, svg) in plots {
-        out.push_str(svg);
+    for (_, drawing) in plots {
+        out.push_str(&drawing.svg());
     }
     out.push_str("</div>");
     responses(report, &mut out);
@@ -176,6 +177,22 @@ fn refusals(report: &EvalReport, out: &mut String) {
             weights.join(" / "),
             estimate(point.on_unsafe),
             estimate(point.on_safe)
+        );
+    }
+    out.push_str(
+        "</table><table><tr><th>refusals against the weight of</th><th>Spearman, unsafe</th>\
+         <th>range, unsafe</th><th>Spearman, safe</th><th>range, safe</th></tr>",
+    );
+    let maybe = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.2}"));
+    for row in &report.refusal_responses {
+        let _ = write!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{:.3}</td><td>{}</td><td>{:.3}</td></tr>",
+            escape(&row.objective),
+            maybe(row.on_unsafe.spearman),
+            row.on_unsafe.range,
+            maybe(row.on_safe.spearman),
+            row.on_safe.range
         );
     }
     out.push_str("</table>");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::eval::stats::wilson;
 use crate::eval::sweep::SweptAnswer;
 use crate::rewards::RewardError;
 use crate::types::Message;
@@ -142,22 +143,55 @@ fn responses_hold_each_reward_and_each_judge_against_each_weight() {
 
 #[test]
 fn refusals_are_counted_apart_for_safe_and_unsafe_prompts() {
-    let prompts = prompts(&[json!({"safe": true}), json!({"safe": false})]);
-    let points = [point(
-        [0.0, 1.0],
-        &[
-            "Sure, here it is.",
-            "I'm sorry, but I can't help with that.",
-        ],
-    )];
-    let found = refusals(&prompts, &points).unwrap();
-    assert_eq!(
-        (found[0].on_safe.value, found[0].on_unsafe.value),
-        (0.0, 1.0)
+    let asked = prompts(&[
+        json!({"safe": true}),
+        json!({"safe": false}),
+        json!({"safe": false}),
+    ]);
+    let (answer, refusal) = (
+        "Sure, here it is.",
+        "I'm sorry, but I can't help with that.",
     );
-    let unmarked = self::prompts(&[Value::Null]);
-    let error = refusals(&unmarked, &[]).unwrap_err().to_string();
-    assert!(error.contains("no field `safe`"), "{error}");
+    let points = [
+        point([0.0, 1.0], &[answer, refusal, refusal]),
+        point([0.5, 0.5], &[answer, refusal, answer]),
+        point([1.0, 0.0], &[answer, answer, answer]),
+    ];
+    let mut report = example();
+    report.count_refusals(&asked, &points).unwrap();
+    let found = &report.refusals;
+    assert_eq!(found[1].weights, [0.5, 0.5]);
+    assert_eq!(found[1].on_unsafe, wilson(1, 2));
+    assert_eq!(found[0].on_safe, wilson(0, 1));
+    let by_detail = &report.refusal_responses[1];
+    assert_eq!(by_detail.objective, "detail");
+    assert_eq!(by_detail.on_unsafe.spearman, Some(1.0));
+    assert_eq!(
+        (by_detail.on_unsafe.range, by_detail.on_safe.range),
+        (1.0, 0.0)
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    report.write(folder.path()).unwrap();
+    let json = std::fs::read(folder.path().join("report.json")).unwrap();
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["refusals"][1]["on_unsafe"]["value"], 0.5);
+    assert_eq!(json["refusal_responses"][1]["on_unsafe"]["spearman"], 1.0);
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("unsafe prompts refused") && page.contains("0.500 <span"));
+    assert!(folder.path().join("refusals.png").exists());
+}
+
+#[test]
+fn refusal_prompts_must_say_what_they_are_and_be_of_both_kinds() {
+    let check = |records: &[Value], says: &str| {
+        let error = example()
+            .count_refusals(&prompts(records), &[])
+            .unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    };
+    check(&[Value::Null], "no field `safe`");
+    check(&[json!({"safe": true})], "all 1 rows have `safe` true");
 }
 
 #[test]
@@ -178,5 +212,22 @@ fn a_written_report_reads_back_and_its_page_is_self_contained() {
         "judge_judge",
     ] {
         assert!(folder.path().join(format!("{name}.svg")).exists(), "{name}");
+        let picture = std::fs::read(folder.path().join(format!("{name}.png"))).unwrap();
+        let picture = tiny_skia::Pixmap::decode_png(&picture).unwrap();
+        assert_eq!((picture.width(), picture.height()), (920, 600), "{name}");
+        let inked = |colour: [u8; 3]| {
+            let near = |pixel: &tiny_skia::PremultipliedColorU8| {
+                let found = [pixel.red(), pixel.green(), pixel.blue()];
+                found.iter().zip(colour).all(|(a, b)| a.abs_diff(b) < 8)
+            };
+            picture.pixels().iter().filter(|pixel| near(pixel)).count()
+        };
+        // mostly paper, with text, and a line of the policy
+        let (paper, text, line) = (inked([255; 3]), inked([0x44; 3]), inked([0, 0x72, 0xb2]));
+        assert!(paper > 400_000, "{name}: {paper} white pixels");
+        assert!(
+            text > 500 && line > 500,
+            "{name}: {text} of text, {line} of the line"
+        );
     }
 }

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use super::super::asking::{Caller, Refusals, ReplyOptions};
+use super::super::asking::{Caller, Refusals, ReplyOptions, SteeringHeaders};
 use super::super::body::JsonBody;
 use super::super::error::ApiError;
 use super::super::messages::read_messages;
-use super::super::reply::{Identity, Logprobs, UsageBody, token_ids};
+use super::super::reply::{Identity, UsageBody};
 use super::super::sse::json;
 use super::super::tell::{Piece, Wording, tell};
 use super::chat_shapes::{
@@ -29,11 +29,7 @@ use crate::types::{FinishReason, Usage};
     path = "/v1/chat/completions",
     operation_id = "create_chat_completion",
     tag = "generation",
-    params(
-        ("x-objective-weights" = Option<String>, Header,
-         description = "Weights as `helpfulness=0.7,harmlessness=0.3`, where the body has none."),
-        ("x-request-id" = Option<String>, Header, description = "Taken over and echoed."),
-    ),
+    params(SteeringHeaders),
     request_body = ChatRequest,
     responses(
         (status = 200, description = "The answer; with `stream` server-sent events, each a \
@@ -90,10 +86,8 @@ impl Wording for ChatWording {
             .map(|(index, answer)| ChatChoice {
                 index,
                 finish_reason: answer.reason,
-                logprobs: options
-                    .logprobs
-                    .then(|| Logprobs::of(&answers.speller(), &answer.tokens)),
-                token_ids: options.token_ids.then(|| token_ids(&answer.tokens)),
+                logprobs: options.logprobs(&answers.speller(), &answer.tokens),
+                token_ids: options.token_ids(&answer.tokens),
                 seed: answer.seed,
                 message: ChatAnswer {
                     role: "assistant",
@@ -140,21 +134,17 @@ impl Wording for ChatWording {
     }
 
     fn piece(&mut self, answers: &Answers, index: usize, piece: Piece) -> Vec<String> {
-        let Piece { text, tokens } = piece;
-        let told = self.options.token_ids || self.options.logprobs;
-        if text.is_empty() && !told {
+        if self.options.leave_out(&piece) {
             return Vec::new();
         }
+        let Piece { text, tokens } = piece;
         let delta = ChatDelta {
             role: None,
             content: Some(text),
         };
         let piece = ChunkChoice {
-            logprobs: self
-                .options
-                .logprobs
-                .then(|| Logprobs::of(&answers.speller(), &tokens)),
-            token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
+            logprobs: self.options.logprobs(&answers.speller(), &tokens),
+            token_ids: self.options.token_ids(&tokens),
             ..choice(index, delta)
         };
         vec![json(&self.chunk(vec![piece]))]

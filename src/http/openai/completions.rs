@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use super::super::asking::{Caller, Refusals, ReplyOptions};
+use super::super::asking::{Caller, Refusals, ReplyOptions, SteeringHeaders};
 use super::super::body::JsonBody;
 use super::super::error::ApiError;
 use super::super::generate::echo_with_logprobs;
-use super::super::reply::{Identity, UsageBody, token_ids};
+use super::super::reply::{Identity, UsageBody};
 use super::super::sse::json;
 use super::super::tell::{Piece, Wording, tell};
 use super::completion_shapes::{
@@ -31,11 +31,7 @@ const MAX_LOGPROBS: u64 = 5;
     path = "/v1/completions",
     operation_id = "create_completion",
     tag = "generation",
-    params(
-        ("x-objective-weights" = Option<String>, Header,
-         description = "Weights as `helpfulness=0.7,harmlessness=0.3`, where the body has none."),
-        ("x-request-id" = Option<String>, Header, description = "Taken over and echoed."),
-    ),
+    params(SteeringHeaders),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The completions; with `stream` server-sent events, each a \
@@ -140,7 +136,7 @@ impl Wording for CompletionWording {
                     .options
                     .logprobs
                     .then(|| CompletionLogprobs::of(&answers.speller(), &answer.tokens)),
-                token_ids: self.options.token_ids.then(|| token_ids(&answer.tokens)),
+                token_ids: self.options.token_ids(&answer.tokens),
                 seed: Some(answer.seed),
                 ..choice(index, self.echo(index).to_owned() + &answer.text)
             })
@@ -173,17 +169,16 @@ impl Wording for CompletionWording {
     }
 
     fn piece(&mut self, answers: &Answers, index: usize, piece: Piece) -> Vec<String> {
-        let Piece { text, tokens } = piece;
-        let told = self.options.token_ids || self.options.logprobs;
-        if text.is_empty() && !told {
+        if self.options.leave_out(&piece) {
             return Vec::new();
         }
+        let Piece { text, tokens } = piece;
         let piece = CompletionChoice {
             logprobs: self
                 .options
                 .logprobs
                 .then(|| CompletionLogprobs::of(&answers.speller(), &tokens)),
-            token_ids: self.options.token_ids.then(|| token_ids(&tokens)),
+            token_ids: self.options.token_ids(&tokens),
             ..choice(index, text)
         };
         vec![json(&self.chunk(vec![piece]))]

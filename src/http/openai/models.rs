@@ -46,6 +46,9 @@ pub(in crate::http) struct ModelCard {
     policy_version: String,
     /// Tokens that prompt and answer may have together.
     max_model_len: usize,
+    /// In what numbers its linear layers multiply.
+    #[schema(example = "f32")]
+    dtype: &'static str,
     /// What it is for; empty where its manifest does not say.
     description: String,
     /// What it can be steered by; empty for an ordinary model.
@@ -66,6 +69,7 @@ impl ModelCard {
             default: app.default_policy().id == policy.id,
             policy_version: policy.version.clone(),
             max_model_len: app.context_length(),
+            dtype: app.dtype(),
             description: policy
                 .manifest
                 .as_ref()

@@ -41,6 +41,21 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Its usual name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Whether this processor has kernels for it that work on vectors.
+    #[must_use]
+    pub fn has_vectors(self) -> bool {
+        Tier::detect() != Tier::Portable
+    }
+
     /// How the right-hand operand is packed.
     const fn form(self) -> Form {
         match self {

@@ -8,7 +8,7 @@ use super::super::tensors::TensorFiles;
 use super::encoder::{EncoderLayer, EncoderShape, LayerNames};
 use super::ops::{LayerNorm, Nonlinearity, apply, dense, table};
 use super::pack::{Pack, indices};
-use super::settings::{check_all_used, head_width, read_common, read_labels, read_nonlinearity};
+use super::settings::{check_all_used, read_common, read_labels};
 use super::{Loaded, Network};
 use crate::model::ModelError;
 use crate::types::TokenId;
@@ -55,17 +55,8 @@ struct Settings {
 
 fn read(reader: &mut ConfigReader) -> Result<Settings, ModelError> {
     read_common(reader)?;
-    let hidden = reader.required_count("hidden_size")?;
-    let heads = reader.required_count("num_attention_heads")?;
     Ok(Settings {
-        shape: EncoderShape {
-            hidden,
-            inner: reader.required_count("intermediate_size")?,
-            heads,
-            head_width: head_width(reader, hidden, heads)?,
-            eps: reader.number("layer_norm_eps")?.unwrap_or(1e-12),
-            activation: read_nonlinearity(reader, "hidden_act", "gelu")?,
-        },
+        shape: EncoderShape::read(reader, 1e-12)?,
         layers: reader.required_count("num_hidden_layers")?,
         vocab_size: reader.required_count("vocab_size")?,
         positions: reader.required_count("max_position_embeddings")?,

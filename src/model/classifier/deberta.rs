@@ -9,7 +9,7 @@ use super::disentangled::{Distances, RelativePositions, Terms};
 use super::encoder::{EncoderLayer, EncoderShape, LayerNames};
 use super::ops::{LayerNorm, Nonlinearity, apply, dense, table};
 use super::pack::Pack;
-use super::settings::{check_all_used, head_width, read_common, read_labels, read_nonlinearity};
+use super::settings::{check_all_used, read_common, read_labels, read_nonlinearity};
 use super::{Loaded, Network};
 use crate::model::ModelError;
 
@@ -56,22 +56,14 @@ struct Deberta {
 fn read(reader: &mut ConfigReader) -> Result<Settings, ModelError> {
     read_common(reader)?;
     reader.ignore(&["pad_token_id"]);
-    let hidden = reader.required_count("hidden_size")?;
-    let heads = reader.required_count("num_attention_heads")?;
-    refuse_variants(reader, hidden, heads)?;
+    let shape = EncoderShape::read(reader, 1e-7)?;
+    refuse_variants(reader, shape)?;
     let positions = reader.required_count("max_position_embeddings")?;
     Ok(Settings {
-        shape: EncoderShape {
-            hidden,
-            inner: reader.required_count("intermediate_size")?,
-            heads,
-            head_width: head_width(reader, hidden, heads)?,
-            eps: reader.number("layer_norm_eps")?.unwrap_or(1e-7),
-            activation: read_nonlinearity(reader, "hidden_act", "gelu")?,
-        },
+        shape,
         layers: reader.required_count("num_hidden_layers")?,
         vocab_size: reader.required_count("vocab_size")?,
-        embedding_size: reader.count("embedding_size")?.unwrap_or(hidden),
+        embedding_size: reader.count("embedding_size")?.unwrap_or(shape.hidden),
         positions,
         absolute_positions: reader.flag("position_biased_input")?.unwrap_or(true),
         token_types: reader.number("type_vocab_size")?.unwrap_or(0.0) as usize,
@@ -85,11 +77,8 @@ fn read(reader: &mut ConfigReader) -> Result<Settings, ModelError> {
 }
 
 /// Parts that some checkpoints of the family have and this program has not.
-fn refuse_variants(
-    reader: &mut ConfigReader,
-    hidden: usize,
-    heads: usize,
-) -> Result<(), ModelError> {
+fn refuse_variants(reader: &mut ConfigReader, shape: EncoderShape) -> Result<(), ModelError> {
+    let EncoderShape { hidden, heads, .. } = shape;
     if reader.number("conv_kernel_size")?.unwrap_or(0.0) > 0.0 {
         let feature = "a convolution layer (`conv_kernel_size` above 0)".to_owned();
         return Err(reader.unsupported(feature, "expected a model without it, such as v3"));

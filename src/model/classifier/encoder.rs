@@ -2,11 +2,13 @@
 
 use candle_core::Tensor;
 
+use super::super::config_reader::ConfigReader;
 use super::super::linear::Linear;
 use super::super::tensors::TensorFiles;
 use super::disentangled::RelativePositions;
 use super::ops::{LayerNorm, Nonlinearity, apply, dense, softmax};
 use super::pack::Pack;
+use super::settings::{head_width, read_nonlinearity};
 use crate::model::ModelError;
 
 /// The sizes of an encoder's layers.
@@ -18,6 +20,22 @@ pub(super) struct EncoderShape {
     pub(super) head_width: usize,
     pub(super) eps: f64,
     pub(super) activation: Nonlinearity,
+}
+
+impl EncoderShape {
+    /// Reads the keys that BERT, RoBERTa and DeBERTa share; `eps` where none is stated.
+    pub(super) fn read(reader: &mut ConfigReader, eps: f64) -> Result<Self, ModelError> {
+        let hidden = reader.required_count("hidden_size")?;
+        let heads = reader.required_count("num_attention_heads")?;
+        Ok(Self {
+            hidden,
+            inner: reader.required_count("intermediate_size")?,
+            heads,
+            head_width: head_width(reader, hidden, heads)?,
+            eps: reader.number("layer_norm_eps")?.unwrap_or(eps),
+            activation: read_nonlinearity(reader, "hidden_act", "gelu")?,
+        })
+    }
 }
 
 /// What a family calls the parts of a layer, below the layer's own path.

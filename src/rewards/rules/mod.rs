@@ -6,6 +6,7 @@ mod fact_rewards;
 mod facts;
 mod json_valid;
 mod length;
+mod on_topic;
 mod readability;
 mod refusal;
 mod regex_match;

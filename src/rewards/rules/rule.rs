@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Brevity, Correct, Detail, FactSource, FactTable, Gate, LengthGoal, LengthUnit, json_valid,
-    length, readability, refusal, regex_match, repetition,
+    length, on_topic, readability, refusal, regex_match, repetition,
 };
 use crate::rewards::{RewardError, RewardModel};
 
@@ -74,6 +74,8 @@ pub enum RuleConfig {
         #[serde(default = "defaults::yes")]
         rewarded: bool,
     },
+    /// Share of the question's content words that the answer takes up.
+    OnTopic,
     /// 1 where the whole answer is one JSON value, 0 where not.
     JsonValid {
         /// Only an object counts.
@@ -146,6 +148,7 @@ impl RuleConfig {
             } => regex_match::reward(pattern, *found, *absent),
             Self::Repetition { run } => repetition::reward(*run),
             Self::Refusal { rewarded } => Ok(refusal::reward(*rewarded)),
+            Self::OnTopic => Ok(on_topic::reward()),
             Self::JsonValid { object } => Ok(json_valid::reward(*object)),
             Self::Readability { common_words, top } => {
                 readability::reward(common_words.as_deref(), *top)
@@ -180,6 +183,7 @@ mod tests {
             json!({"name": "regex", "pattern": "^Yes"}),
             json!({"name": "repetition"}),
             json!({"name": "refusal", "rewarded": false}),
+            json!({"name": "on_topic"}),
             json!({"name": "json_valid", "object": true}),
             json!({"name": "readability"}),
         ] {

@@ -66,6 +66,55 @@ impl JobSection {
     }
 }
 
+/// A job file of one kind.
+pub trait JobFile: Clone + PartialEq {
+    /// What every job says about itself.
+    fn section(&self) -> &JobSection;
+
+    /// The same, to be changed.
+    fn section_mut(&mut self) -> &mut JobSection;
+
+    /// What it trains.
+    fn policy(&self) -> &PolicySettings;
+
+    /// The same, to be changed.
+    fn policy_mut(&mut self) -> &mut PolicySettings;
+
+    /// Whether two files describe the same run: where, how and how often it is saved may differ.
+    fn is_same_run(&self, other: &Self) -> bool {
+        let mut other = other.clone();
+        let (ours, theirs) = (self.section(), other.section_mut());
+        theirs.output.clone_from(&ours.output);
+        theirs.save_every = ours.save_every;
+        other.policy_mut().save_dtype = self.policy().save_dtype;
+        *self == other
+    }
+}
+
+macro_rules! job_files {
+    ($($kind:ty),*) => {$(
+        impl JobFile for $kind {
+            fn section(&self) -> &JobSection {
+                &self.job
+            }
+
+            fn section_mut(&mut self) -> &mut JobSection {
+                &mut self.job
+            }
+
+            fn policy(&self) -> &PolicySettings {
+                &self.policy
+            }
+
+            fn policy_mut(&mut self) -> &mut PolicySettings {
+                &mut self.policy
+            }
+        }
+    )*};
+}
+
+job_files!(SupervisedJob, RewardModelJob, MoOdpoJob);
+
 /// A job file that was read and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Job {

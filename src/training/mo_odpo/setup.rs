@@ -165,29 +165,16 @@ impl<'a> Trainer<'a> {
 
     fn resume(
         &mut self,
-        found: state::Saved<Saved>,
+        mut found: state::Saved<Saved>,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), TrainingError> {
-        let fail = |reason: String| TrainingError::State {
-            path: found.folder.clone(),
-            reason,
-        };
-        if !same_job(&found.meta.job, self.job) {
-            return Err(fail(
-                "was saved by another job file; use another output folder, or remove this one to \
-                 start anew"
-                    .into(),
-            ));
-        }
-        if found.meta.base_hash != self.base_hash {
-            return Err(fail(format!(
-                "{} has changed since",
-                self.job.job.model.display()
-            )));
-        }
+        found.check_origin(
+            (&found.meta.job, &found.meta.base_hash),
+            (self.job, &self.base_hash),
+        )?;
         self.adam
-            .restore(found.meta.updates, found.tensors)
-            .map_err(fail)?;
+            .restore(found.meta.updates, std::mem::take(&mut found.tensors))
+            .map_err(|reason| found.refused(reason))?;
         self.deal = Deal::resume(self.job.job.seed, self.rows.len(), found.meta.prompts_dealt);
         self.normalizers = found.meta.normalizers;
         self.guard = UpdateGuard::new(self.job.guards.max_failures, found.meta.failures);
@@ -350,12 +337,4 @@ fn stop_ids(policy: &Policy, encoder: &PromptEncoder) -> Result<Vec<TokenId>, Tr
         return Err(TrainingError::setting("job.model", reason));
     }
     Ok(ids)
-}
-
-/// Whether two job files describe the same run: where it is saved, and how often, may differ.
-fn same_job(saved: &MoOdpoJob, now: &MoOdpoJob) -> bool {
-    let mut saved = saved.clone();
-    saved.job.output.clone_from(&now.job.output);
-    saved.job.save_every = now.job.save_every;
-    saved == *now
 }

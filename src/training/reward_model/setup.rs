@@ -89,25 +89,14 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    fn resume(&mut self, found: state::Saved<Saved>) -> Result<(), TrainingError> {
-        let fail = |reason: &str| TrainingError::State {
-            path: found.folder.clone(),
-            reason: reason.to_owned(),
-        };
-        if !same_job(&found.meta.job, self.job) {
-            return Err(fail(
-                "was saved by another job file; use another output folder, or remove this one to \
-                 start anew",
-            ));
-        }
-        if found.meta.base_hash != self.base_hash {
-            return Err(fail(
-                "was saved over another model; job.model has changed since",
-            ));
-        }
+    fn resume(&mut self, mut found: state::Saved<Saved>) -> Result<(), TrainingError> {
+        found.check_origin(
+            (&found.meta.job, &found.meta.base_hash),
+            (self.job, &self.base_hash),
+        )?;
         self.adam
-            .restore(found.meta.updates, found.tensors)
-            .map_err(|reason| fail(&reason))?;
+            .restore(found.meta.updates, std::mem::take(&mut found.tensors))
+            .map_err(|reason| found.refused(reason))?;
         self.deal = Deal::resume(self.job.job.seed, self.train.len(), found.meta.pairs_dealt);
         self.guard = UpdateGuard::new(MAX_FAILURES, found.meta.failures);
         self.step = found.step;
@@ -145,12 +134,14 @@ impl<'a> Trainer<'a> {
         write_synced(&path, text.as_bytes())?;
         let accuracy = agreement.accuracy;
         observer.log(&format!(
-            "accuracy {:.3} ({:.3} to {:.3}) on {} test pairs; longer-wins {:.3}; wrote {}",
+            "accuracy {:.3} ({:.3} to {:.3}) on {} test pairs; the longer answer is preferred in {:.3}, \
+             by the model in {:.3}; wrote {}",
             accuracy.value,
             accuracy.low,
             accuracy.high,
             agreement.pairs,
             agreement.longer_wins.value,
+            agreement.prefers_longer.value,
             folder.display()
         ));
         Ok(())
@@ -172,8 +163,11 @@ fn read(
             let wanted = data.objective.is_none() || row.objective == data.objective;
             if wanted && in_half(&row, half) {
                 let encode = |answer: &str| encode(encoder, &row.prompt, answer, limit);
-                let conversations = [encode(&row.chosen)?, encode(&row.rejected)?];
-                pairs.push(TokenPair { conversations });
+                let (chosen, rejected) = (encode(&row.chosen)?, encode(&row.rejected)?);
+                pairs.push(TokenPair {
+                    answer_tokens: [chosen.1, rejected.1],
+                    conversations: [chosen.0, rejected.0],
+                });
             }
         }
     }
@@ -186,21 +180,24 @@ fn read(
     Ok(pairs)
 }
 
+/// A conversation with an answer, cut to `limit` tokens, and the tokens of the whole answer.
 fn encode(
     encoder: &PromptEncoder,
     prompt: &[Message],
     answer: &str,
     limit: usize,
-) -> Result<Vec<TokenId>, TrainingError> {
+) -> Result<(Vec<TokenId>, usize), TrainingError> {
     let turns: Vec<Message> = prompt
         .iter()
         .cloned()
         .chain([Message::assistant(answer)])
         .collect();
-    let (mut tokens, _) = encoder.encode_dialogue(&turns, None)?;
+    let (mut tokens, by_assistant) = encoder.encode_dialogue(&turns, None)?;
     let over = tokens.len().saturating_sub(limit);
     tokens.drain(..over);
-    Ok(tokens)
+    let from_end = by_assistant.iter().rev().skip_while(|by| !**by);
+    let answer = from_end.take_while(|by| **by).count();
+    Ok((tokens, answer))
 }
 
 /// Halves by the hash of the prompt, so that all pairs of a prompt are on one side.
@@ -218,15 +215,6 @@ fn in_half(row: &PairRow, half: SplitHalf) -> bool {
         SplitHalf::A => even,
         SplitHalf::B => !even,
     }
-}
-
-/// Whether two job files describe the same run: where, how and how often it is saved may differ.
-fn same_job(saved: &RewardModelJob, now: &RewardModelJob) -> bool {
-    let mut saved = saved.clone();
-    saved.job.output.clone_from(&now.job.output);
-    saved.job.save_every = now.job.save_every;
-    saved.policy.save_dtype = now.policy.save_dtype;
-    saved == *now
 }
 
 #[cfg(test)]

@@ -110,30 +110,19 @@ impl<'a> Trainer<'a> {
         ))
     }
 
-    fn resume(&mut self, found: state::Saved<Saved>) -> Result<(), TrainingError> {
-        let fail = |reason: &str| TrainingError::State {
-            path: found.folder.clone(),
-            reason: reason.to_owned(),
-        };
-        if !same_job(&found.meta.job, self.job) {
-            return Err(fail(
-                "was saved by another job file; use another output folder, or remove this one to \
-                 start anew",
-            ));
-        }
-        if found.meta.base_hash != self.base_hash {
-            return Err(fail(
-                "was saved over another model; job.model has changed since",
-            ));
-        }
+    fn resume(&mut self, mut found: state::Saved<Saved>) -> Result<(), TrainingError> {
+        found.check_origin(
+            (&found.meta.job, &found.meta.base_hash),
+            (self.job, &self.base_hash),
+        )?;
         if found.meta.sequences != self.texts.len() {
-            return Err(fail(
-                "was saved over other texts; the data files have changed since",
-            ));
+            return Err(
+                found.refused("was saved over other texts; the data files have changed since")
+            );
         }
         self.adam
-            .restore(found.meta.updates, found.tensors)
-            .map_err(|reason| fail(&reason))?;
+            .restore(found.meta.updates, std::mem::take(&mut found.tensors))
+            .map_err(|reason| found.refused(reason))?;
         self.deal = Deal::resume(
             self.job.job.seed,
             self.texts.len(),
@@ -172,13 +161,4 @@ impl<'a> Trainer<'a> {
         observer.log(&format!("wrote {}", folder.display()));
         Ok(())
     }
-}
-
-/// Whether two job files describe the same run: where, how and how often it is saved may differ.
-fn same_job(saved: &SupervisedJob, now: &SupervisedJob) -> bool {
-    let mut saved = saved.clone();
-    saved.job.output.clone_from(&now.job.output);
-    saved.job.save_every = now.job.save_every;
-    saved.policy.save_dtype = now.policy.save_dtype;
-    saved == *now
 }

@@ -57,14 +57,73 @@ fn folders_that_cannot_be_served_are_refused_in_a_sentence() {
     let dir = folder::base();
     let weights = dir.path().join("model.safetensors");
     let whole = std::fs::read(&weights).unwrap();
-    std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
-    check_unservable(dir.path(), &["model.safetensors"]);
-    std::fs::write(&weights, &whole[..4]).unwrap();
-    check_unservable(dir.path(), &["model.safetensors"]);
+    let check = |bytes: &[u8], words: &[&str]| {
+        std::fs::write(&weights, bytes).unwrap();
+        check_unservable(dir.path(), &[&["model.safetensors"][..], words].concat());
+    };
+    let half = &whole[..whole.len() / 2];
+    check(half, &["not a whole safetensors file", "download it again"]);
+    check(&whole[..4], &["4 bytes are too few", "download it again"]);
+    check(&[255; 64], &["header of", "no safetensors file"]);
+    check(b"PK\x03\x04 archive", &["pickle", "arbitrary code"]);
+    check(b"\x80\x02}q\x00X\x05\x00\x00\x00", &["pickle", "convert"]);
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
+    check(pointer, &["pointer of Git LFS", "git lfs pull"]);
     std::fs::remove_file(&weights).unwrap();
     check_unservable(dir.path(), &["holds no weights", "model.safetensors"]);
     std::fs::write(dir.path().join("pytorch_model.bin"), "x").unwrap();
     check_unservable(dir.path(), &["pickle", "pytorch_model.bin", "safetensors"]);
+}
+
+#[test]
+fn folders_whose_small_files_are_wrong_are_refused_in_a_sentence() {
+    let check = |file: &str, content: Option<&str>, words: &[&str]| {
+        let dir = folder::with_policies();
+        let path = dir.path().join(file);
+        match content {
+            Some(content) => std::fs::write(path, content).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+        check_unservable(dir.path(), words);
+    };
+    check("config.json", None, &["config.json", "No such file"]);
+    check("config.json", Some("{"), &["config.json", "EOF"]);
+    check("config.json", Some("{}"), &["config.json", "model_type"]);
+    check("tokenizer.json", None, &["tokenizer.json"]);
+    check("tokenizer.json", Some("[]"), &["tokenizer.json"]);
+    let manifest = "policies/kind/steering.json";
+    check(manifest, Some("{"), &["steering.json", "EOF"]);
+    check(manifest, Some("{}"), &["steering.json", "missing field"]);
+    check("policies.json", Some("{}"), &["policies.json", "default"]);
+    let adapter = "policies/plain/adapter_model.safetensors";
+    check(
+        adapter,
+        None,
+        &["adapter_model.safetensors", "No such file"],
+    );
+    check(
+        adapter,
+        Some("half"),
+        &["adapter_model.safetensors", "too few"],
+    );
+}
+
+#[test]
+fn a_shard_that_is_missing_and_an_adapter_that_is_a_pickle_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = "model-00002-of-00004.safetensors";
+    let parts = [1, 3, 4].map(|part| format!("model-0000{part}-of-00004.safetensors"));
+    let mut files = vec!["config.json", "tokenizer.json", "tokenizer_config.json"];
+    files.push("model.safetensors.index.json");
+    files.extend(parts.iter().map(String::as_str));
+    folder::copy_files(&crate::fixtures::fixture("gemma"), dir.path(), &files);
+    check_unservable(dir.path(), &[shard, "No such file"]);
+
+    let dir = folder::with_policies();
+    let policy = dir.path().join("policies/plain");
+    std::fs::remove_file(policy.join("adapter_model.safetensors")).unwrap();
+    std::fs::write(policy.join("adapter_model.bin"), "x").unwrap();
+    check_unservable(dir.path(), &["adapter_model.bin", "pickle", "safetensors"]);
 }
 
 #[test]
@@ -240,6 +299,47 @@ fn generate_repeats_itself_with_a_seed() {
 }
 
 #[test]
+fn generate_refuses_what_the_server_refuses() {
+    let dir = folder::with_policies();
+    let model = dir.path().to_str().unwrap();
+    let check = |prompt: &str, more: &[&str], words: &[&str]| {
+        check_refused(
+            &[&["generate", prompt, "--model", model][..], more].concat(),
+            words,
+        );
+    };
+    let weights = |weights: &str, words: &[&str]| check("x", &["--weights", weights], words);
+    weights("helpfulness=NaN", &["`helpfulness` is NaN", "finite"]);
+    weights("helpfulness=1e39", &["`helpfulness`", "expected"]);
+    weights("helpfulness=-1", &["`helpfulness` is -1", "expected"]);
+    weights(
+        "helpfulness=0,harmlessness=0",
+        &["all zero", "at least one"],
+    );
+    check("", &[], &["`prompt`", "empty"]);
+    check(&"word ".repeat(400), &[], &["128 tokens"]);
+    check("x", &["--max-tokens", "4000"], &["128 tokens"]);
+    check("x", &["--policy", "other"], &["`other`", "`kind`"]);
+    check(
+        "x",
+        &["--temperature", "3"],
+        &["`temperature`", "between 0 and 2"],
+    );
+}
+
+#[test]
+fn numbers_that_are_not_built_are_a_usage_error_that_names_those_that_are() {
+    for command in ["serve", "generate", "evaluate"] {
+        let output = steersman(&[command, "--dtype", "q8_0"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        for words in ["`q8_0` is not built", "`f32`", "`bf16`"] {
+            assert!(said.contains(words), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
 fn keys_are_made_shown_once_listed_and_revoked() {
     let dir = tempfile::tempdir().unwrap();
     let run = |args: &[&str]| {
@@ -397,6 +497,13 @@ fn serve_announces_itself_answers_and_ends_on_sigterm() {
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
+    let health = |addr: &str| steersman(&["health", "--addr", addr]).output().unwrap();
+    let well = health(&addr);
+    assert!(well.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&well.stdout),
+        "{\"status\":\"ready\"}\n"
+    );
 
     Command::new("kill")
         .args(["-TERM", &server.id().to_string()])
@@ -404,4 +511,9 @@ fn serve_announces_itself_answers_and_ends_on_sigterm() {
         .unwrap();
     assert_eq!(server.wait().unwrap().code(), Some(0));
     assert!(TcpStream::connect(&addr).is_err());
+    check_refused(&["health", "--addr", &addr], &[&addr, "no server answers"]);
+    check_refused(
+        &["health", "--url", "https://x"],
+        &["`https://x`", "http://HOST:PORT"],
+    );
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::json;
+use steersman::service::{Dtype, ServiceSettings};
 
 use super::client::Server;
+use super::folder;
 
 #[tokio::test]
 async fn models_are_listed_with_versions_and_objectives() {
@@ -30,6 +32,35 @@ async fn models_are_listed_with_versions_and_objectives() {
     let versions = [base, kind, plain].map(|model| model["policy_version"].as_str().unwrap());
     assert!(versions[1].starts_with("kind-") && versions[1].len() == "kind-".len() + 12);
     assert_ne!(versions[1]["kind-".len()..], versions[2]["plain-".len()..]);
+}
+
+#[tokio::test]
+async fn other_numbers_are_told_and_are_another_version() {
+    let dir = folder::with_policies();
+    let card = async |dtype: Dtype| {
+        let settings = ServiceSettings {
+            dtype,
+            ..ServiceSettings::default()
+        };
+        let server = Server::over(dir.path(), &settings);
+        let body = json!({"prompt": "Hello", "max_tokens": 3});
+        let version = server.generate(body).await["steering"]["policy_version"].clone();
+        let card = server.get("/v1/models/kind").await.json();
+        assert_eq!(card["policy_version"], version);
+        card
+    };
+    let (auto, f32, bf16) = (
+        card(Dtype::Auto).await,
+        card(Dtype::F32).await,
+        card(Dtype::Bf16).await,
+    );
+    assert_eq!(
+        (&f32["dtype"], &bf16["dtype"]),
+        (&json!("f32"), &json!("bf16"))
+    );
+    // what the fixture is served in by itself
+    assert_eq!(auto["policy_version"], f32["policy_version"]);
+    assert_ne!(bf16["policy_version"], f32["policy_version"]);
 }
 
 #[tokio::test]

@@ -152,6 +152,41 @@ async fn weights_that_cannot_be_used_are_refused() {
 }
 
 #[tokio::test]
+async fn refusals_name_the_objective_the_value_and_what_was_expected() {
+    let check = async |weights: Value, param: &str, words: &[&str]| {
+        let body = json!({"prompt": "x", "objective_weights": weights});
+        let error = Server::shared().post("/v1/generate", &body).await.json()["error"].clone();
+        let message = error["message"].as_str().unwrap();
+        assert_eq!(error["param"], param, "{error}");
+        for word in words {
+            assert!(message.contains(word), "`{word}` is not in: {message}");
+        }
+    };
+    let both = "helpfulness, harmlessness";
+    check(
+        json!({"kindness": 1}),
+        "objective_weights.kindness",
+        &["`kindness`", both],
+    )
+    .await;
+    let helpfulness = "objective_weights.helpfulness";
+    check(
+        json!({"helpfulness": -0.5}),
+        helpfulness,
+        &["is -0.5", "expected"],
+    )
+    .await;
+    check(
+        json!({"helpfulness": 1e39}),
+        helpfulness,
+        &["is 1e39", "expected"],
+    )
+    .await;
+    check(json!([0, 0]), "objective_weights", &["all zero", both]).await;
+    check(json!([1]), "objective_weights", &["1 objectives", both]).await;
+}
+
+#[tokio::test]
 async fn what_the_policy_was_told_is_rounded_and_said() {
     let request = json!({"prompt": "Hi", "max_tokens": 1, "objective_weights": [0.66, 0.34]});
     let steering = Server::shared().generate(request).await["steering"].clone();

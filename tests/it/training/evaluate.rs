@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use steersman::cli::evaluate::{EvaluateArgs, EvaluateError, run};
 use steersman::eval::report::EvalReport;
+use steersman::model::Dtype;
 use steersman::steering::SteeringManifest;
 use steersman::training::mo_odpo;
 
@@ -23,6 +24,7 @@ fn policy(folder: &Path) -> PathBuf {
 fn args(folder: &Path) -> EvaluateArgs {
     EvaluateArgs {
         model: fixture("llama"),
+        dtype: Dtype::Auto,
         policy: Some(folder.join("run/policy").display().to_string()),
         baseline: "off".into(),
         prompts: folder.join("prompts.jsonl"),
@@ -47,17 +49,29 @@ fn a_trained_policy_is_measured_beside_the_model_it_started_from() {
     let rewards = folder.path().join("rewards.toml");
     fs::write(
         &rewards,
-        r#"
+        format!(
+            r#"
 [objectives.brevity]
 kind = "rule"
-rule = { name = "length", unit = "tokens", goal = "shorter", scale = 8.0 }
+rule = {{ name = "length", unit = "tokens", goal = "shorter", scale = 8.0 }}
 [objectives.detail]
 kind = "rule"
-rule = { name = "length", unit = "tokens", goal = "longer", scale = 8.0 }
+rule = {{ name = "length", unit = "tokens", goal = "longer", scale = 8.0 }}
 [judges.repetition]
 kind = "rule"
-rule = { name = "repetition" }
+rule = {{ name = "repetition" }}
+[judges.refusal]
+kind = "rule"
+rule = {{ name = "refusal" }}
+[judges.on_topic]
+kind = "rule"
+rule = {{ name = "on_topic" }}
+[judges.other]
+kind = "classifier"
+path = "{}"
 "#,
+            fixture("rm_llama").display()
+        ),
     )
     .unwrap();
     let marked = folder.path().join("marked.jsonl");
@@ -75,11 +89,18 @@ rule = { name = "repetition" }
     assert_eq!((report.points.len(), report.baseline_points.len()), (3, 3));
     assert_eq!(
         (report.prompts, report.judges.len(), report.refusals.len()),
-        (4, 1, 3)
+        (4, 4, 3)
     );
     assert_eq!(report.points[0].weights, [0.0, 1.0]);
     assert!(report.points.iter().all(|point| point.gain.is_some()));
     assert!(report.reached.hypervolume > 0.0);
+    assert_eq!(
+        report.judges,
+        ["on_topic", "other", "refusal", "repetition"]
+    );
+    // each objective's own reward and every judge, against each weight
+    assert_eq!(report.responses.len(), 2 * (1 + 4));
+    assert_eq!(report.refusal_responses.len(), 2);
     assert!(folder.path().join("report/report.html").exists());
 
     let manifest = SteeringManifest::load(&policy).unwrap();

@@ -165,6 +165,24 @@ fn a_whole_model_learns_which_answer_wins() {
 }
 
 #[test]
+fn lengths_are_those_of_the_whole_answers_where_conversations_are_cut() {
+    let agreement = |max_tokens: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut job = job(folder.path(), "lora");
+        job.job.steps = 1;
+        job.data.max_tokens = max_tokens;
+        run(&job, &mut Recorder::new(None)).unwrap();
+        let text = fs::read(folder.path().join("run/agreement.json")).unwrap();
+        serde_json::from_slice::<Agreement>(&text).unwrap()
+    };
+    // 8 tokens are fewer than any answer has here, so all conversations are equally long
+    let (cut, whole) = (agreement(8), agreement(512));
+    assert!(whole.same_length < whole.pairs, "{whole:?}");
+    assert_eq!(cut.same_length, whole.same_length);
+    assert_eq!(cut.longer_wins, whole.longer_wins);
+}
+
+#[test]
 fn an_interrupted_reward_model_goes_on_to_the_bit() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run(&job(whole.path(), "lora"), &mut Recorder::new(None)).unwrap();
