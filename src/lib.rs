@@ -5,6 +5,7 @@
 
 pub mod types;
 
+pub mod bench;
 pub mod kernel;
 pub mod steering;
 pub mod store;

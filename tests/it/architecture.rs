@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// Each module, lowest first, with the modules it may import. A row lists only rows above it, so
 /// the table itself shows that there is no cycle.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("types", &[]),
+    ("bench", &[]),
     ("kernel", &[]),
     ("steering", &["types"]),
     ("text", &["types"]),
@@ -36,8 +37,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "cli",
         &[
-            "types", "steering", "text", "store", "model", "engine", "rewards", "eval", "training",
-            "service", "http", "config",
+            "types", "bench", "steering", "text", "store", "model", "engine", "rewards", "eval",
+            "training", "service", "http", "config",
         ],
     ),
     ("main", &["cli"]),

@@ -122,6 +122,22 @@ fn settings_that_cannot_be_used_are_refused_in_a_sentence() {
 }
 
 #[test]
+fn a_bench_that_cannot_start_is_refused_in_a_sentence() {
+    let url = "127.0.0.1:8080";
+    check_refused(&["bench", "--url", url], &[url, "http://HOST:PORT"]);
+    let crowd = [
+        "bench",
+        "--url",
+        "http://127.0.0.1:1",
+        "--concurrency",
+        "9",
+        "--requests",
+        "8",
+    ];
+    check_refused(&crowd, &["--requests", "8", "9"]);
+}
+
+#[test]
 fn an_unknown_flag_is_a_usage_error() {
     let output = steersman(&["serve", "--modle", "x"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
