@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
@@ -54,6 +55,16 @@ pub struct SettingsLayer {
     /// refuses early, with 429 [default: 256]
     #[arg(long, env = "STEERSMAN_QUEUE_CAPACITY", value_name = "N")]
     pub queue_capacity: Option<usize>,
+
+    /// Seconds that a request may wait for its first token; after that 504. Whoever waits longer
+    /// has most likely gone, but a long prompt on a slow machine takes its time [default: 120]
+    #[arg(
+        long,
+        env = "STEERSMAN_QUEUE_SECONDS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub queue_seconds: Option<u64>,
 
     /// Tokens of an answer where neither request nor checkpoint states a number. Higher risks
     /// long answers nobody asked for, lower cuts answers off [default: 256]
@@ -155,6 +166,7 @@ impl SettingsLayer {
             max_sequences: self.max_sequences.or(weaker.max_sequences),
             max_batch_tokens: self.max_batch_tokens.or(weaker.max_batch_tokens),
             queue_capacity: self.queue_capacity.or(weaker.queue_capacity),
+            queue_seconds: self.queue_seconds.or(weaker.queue_seconds),
             default_max_tokens: self.default_max_tokens.or(weaker.default_max_tokens),
             drain_seconds: self.drain_seconds.or(weaker.drain_seconds),
             log_format: self.log_format.or(weaker.log_format),
@@ -181,6 +193,9 @@ impl SettingsLayer {
                 default_max_tokens: self
                     .default_max_tokens
                     .unwrap_or(service.default_max_tokens),
+                queue_patience: self
+                    .queue_seconds
+                    .map_or(service.queue_patience, Duration::from_secs),
             },
             store: StoreSettings {
                 data_dir: self

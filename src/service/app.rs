@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::{Access, AccessError};
 use super::error::{LoadError, RequestError};
@@ -24,6 +25,8 @@ pub struct ServiceSettings {
     pub engine: EngineConfig,
     /// Tokens generated where neither request nor checkpoint states a number.
     pub default_max_tokens: usize,
+    /// How long a request may wait for the first token of its answers.
+    pub queue_patience: Duration,
 }
 
 impl Default for ServiceSettings {
@@ -31,6 +34,7 @@ impl Default for ServiceSettings {
         Self {
             engine: EngineConfig::default(),
             default_max_tokens: 256,
+            queue_patience: Duration::from_secs(120),
         }
     }
 }
@@ -41,6 +45,7 @@ pub struct App {
     pub(super) encoder: Arc<PromptEncoder>,
     pub(super) defaults: SamplingDefaults,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) queue_patience: Duration,
     /// Profiles and keys; `None` on the command line, which has neither.
     pub(super) store: Option<Store>,
     keys: KeyRing,
@@ -87,6 +92,7 @@ impl App {
             encoder: Arc::new(encoder),
             defaults,
             lifecycle: Arc::new(Lifecycle::default()),
+            queue_patience: settings.queue_patience,
             store: None,
             keys: KeyRing::default(),
             grammars: Grammars::default(),
