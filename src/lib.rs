@@ -6,6 +6,7 @@
 pub mod telemetry;
 pub mod types;
 
+pub mod bench;
 pub mod kernel;
 pub mod steering;
 pub mod store;

@@ -1,5 +1,6 @@
 //! Speaks shell: one file per subcommand.
 
+mod bench;
 pub mod evaluate;
 mod generate;
 mod health;
@@ -39,6 +40,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure how well a policy follows its weights
     Evaluate(evaluate::EvaluateArgs),
+    /// Load a server that speaks the OpenAI API, any server, and measure it
+    Bench(bench::BenchArgs),
     /// Say what a model folder is, whether it can be served, and what is wrong with it
     Inspect(inspect::InspectArgs),
     /// Ask a running server whether it answers requests
@@ -72,6 +75,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| true).map_err(Into::into),
         Command::Train(args) => train::run(&args).map(|()| true).map_err(Into::into),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| true).map_err(Into::into),
+        Command::Bench(args) => bench::run(args).map(|()| true).map_err(Into::into),
         Command::Inspect(args) => inspect::run(&args).map_err(Into::into),
         Command::Health(args) => health::run(&args).map(|()| true).map_err(Into::into),
         Command::Keys(args) => keys::run(args).map(|()| true).map_err(Into::into),

@@ -63,6 +63,11 @@ pub struct SettingsLayer {
     #[arg(long, env = "STEERSMAN_QUEUE_CAPACITY", value_name = "N")]
     pub queue_capacity: Option<usize>,
 
+    /// Seconds that a request may wait for its first token; after that 504. Whoever waits longer
+    /// has most likely gone, but a long prompt on a slow machine takes its time [default: 120]
+    #[arg(long, env = "STEERSMAN_QUEUE_SECONDS", value_name = "N")]
+    pub queue_seconds: Option<u64>,
+
     /// Prompt tokens that may wait for a place; requests beyond them get 429. More keep long
     /// prompts waiting instead of refused [default: 65536]
     #[arg(long, env = "STEERSMAN_MAX_QUEUED_TOKENS", value_name = "N")]

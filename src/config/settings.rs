@@ -25,6 +25,7 @@ pub struct Settings {
     pub max_sequences: usize,
     pub max_batch_tokens: usize,
     pub queue_capacity: usize,
+    pub queue_seconds: u64,
     pub max_queued_tokens: usize,
     pub kv_tokens: Option<usize>,
     pub default_max_tokens: usize,
@@ -56,6 +57,7 @@ impl Default for Settings {
             max_sequences: engine.max_sequences,
             max_batch_tokens: engine.max_batch_tokens,
             queue_capacity: engine.queue_capacity,
+            queue_seconds: service.queue_patience.as_secs(),
             max_queued_tokens: engine.max_queued_tokens,
             kv_tokens: engine.kv_tokens,
             default_max_tokens: service.default_max_tokens,
@@ -87,6 +89,7 @@ impl Settings {
                 kv_tokens: self.kv_tokens,
             },
             default_max_tokens: self.default_max_tokens,
+            queue_patience: Duration::from_secs(self.queue_seconds),
             dtype: self.dtype,
         }
     }
@@ -124,6 +127,7 @@ impl Settings {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         for (key, value, least) in [
+            ("queue_seconds", self.queue_seconds, 1),
             ("header_timeout_seconds", self.header_timeout_seconds, 1),
             ("max_header_bytes", wide(self.max_header_bytes), 1024),
             ("idle_timeout_seconds", self.idle_timeout_seconds, 1),

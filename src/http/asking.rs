@@ -229,4 +229,7 @@ pub(super) enum Refusals {
     /// The server cannot serve now.
     #[response(status = 503)]
     Unavailable(ErrorBody),
+    /// The request waited too long for its first token.
+    #[response(status = 504)]
+    WaitedTooLong(ErrorBody),
 }

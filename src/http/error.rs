@@ -321,6 +321,10 @@ impl From<RequestError> for ApiError {
                 let error = Self::new(status, "rate_limit_error", "queue_full", message);
                 error.retried_after(Duration::from_secs(1))
             }
+            RequestError::QueueTimeout { .. } => {
+                let status = StatusCode::GATEWAY_TIMEOUT;
+                Self::new(status, "timeout_error", "queue_timeout", message)
+            }
             RequestError::Draining => Self::unavailable("draining", message, 1),
             RequestError::EngineStopped => {
                 tracing::error!("{message}");

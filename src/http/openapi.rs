@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
+use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 
 /// What the document says beside the routes.
 #[derive(OpenApi)]
@@ -32,10 +33,32 @@ pub fn openapi_json() -> String {
 
 pub(super) fn render(mut document: utoipa::openapi::OpenApi) -> String {
     super::auth::describe(&mut document);
+    describe_streams(&mut document);
     // a document is strings, lists and maps; it always serialises
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// The schema of a stream is that of one event, whose `data` holds a chunk.
+fn describe_streams(document: &mut utoipa::openapi::OpenApi) {
+    let operations = document.paths.paths.values_mut();
+    let replies = operations
+        .filter_map(|item| item.post.as_mut())
+        .flat_map(|operation| operation.responses.responses.values_mut());
+    for reply in replies {
+        let RefOr::T(reply) = reply else { continue };
+        let Some(RefOr::T(stream)) = reply.content.get_mut("text/event-stream") else {
+            continue;
+        };
+        let data = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A chunk as JSON; in the last event `[DONE]`."))
+            .content_media_type("application/json")
+            .content_schema(stream.schema.take());
+        let event = ObjectBuilder::new().property("data", data).required("data");
+        stream.schema = Some(event.into());
+    }
 }
 
 pub(super) async fn serve(document: Arc<str>) -> impl IntoResponse {

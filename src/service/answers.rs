@@ -5,6 +5,9 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, AnswerEvent, AnswerToken};
 use super::app::App;
@@ -27,6 +30,8 @@ pub struct Answers {
     usages: Vec<Option<Usage>>,
     /// Whose turn it is to be asked first.
     turn: usize,
+    /// How long the first token may take, and since when; `None` once it is there.
+    waiting: Option<(Instant, Duration)>,
     held: VecDeque<(usize, AnswerEvent)>,
 }
 
@@ -65,6 +70,7 @@ impl Answers {
             choices,
             per_prompt,
             turn: 0,
+            waiting: Some((Instant::now(), app.queue_patience)),
             held: VecDeque::new(),
         }
     }
@@ -97,7 +103,7 @@ impl Answers {
         }
         let (count, turn) = (self.choices.len(), self.turn);
         let choices = &mut self.choices;
-        let (index, event) = poll_fn(|context| {
+        let next = poll_fn(|context| {
             let mut waiting = false;
             for index in (turn..count).chain(0..turn) {
                 let next = pin!(choices[index].next());
@@ -112,8 +118,21 @@ impl Answers {
             } else {
                 Poll::Ready(None)
             }
-        })
-        .await?;
+        });
+        let (index, event) = match self.waiting {
+            None => next.await?,
+            Some((since, patience)) => match timeout_at(since + patience, next).await {
+                Ok(next) => next?,
+                Err(_) => {
+                    // their places in the queue go to others at once
+                    self.choices.clear();
+                    return Some(Err(RequestError::QueueTimeout {
+                        waited_s: patience.as_secs(),
+                    }));
+                }
+            },
+        };
+        self.waiting = None;
         self.turn = (index + 1) % count;
         match event {
             Ok(event) => {

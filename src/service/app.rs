@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::{Access, AccessError};
 use super::error::{LoadError, RequestError};
@@ -27,6 +28,8 @@ pub struct ServiceSettings {
     pub default_max_tokens: usize,
     /// In what numbers the base's linear layers multiply.
     pub dtype: Dtype,
+    /// How long a request may wait for the first token of its answers.
+    pub queue_patience: Duration,
 }
 
 impl Default for ServiceSettings {
@@ -35,6 +38,7 @@ impl Default for ServiceSettings {
             engine: EngineConfig::default(),
             default_max_tokens: 256,
             dtype: Dtype::default(),
+            queue_patience: Duration::from_secs(120),
         }
     }
 }
@@ -46,6 +50,7 @@ pub struct App {
     pub(super) defaults: SamplingDefaults,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) meters: Arc<Meters>,
+    pub(super) queue_patience: Duration,
     /// Profiles and keys; `None` on the command line, which has neither.
     pub(super) store: Option<Store>,
     keys: KeyRing,
@@ -96,6 +101,7 @@ impl App {
             defaults,
             lifecycle: Arc::new(Lifecycle::default()),
             meters: Arc::default(),
+            queue_patience: settings.queue_patience,
             store: None,
             keys: KeyRing::default(),
             grammars: Grammars::default(),

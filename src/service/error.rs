@@ -173,6 +173,15 @@ pub enum RequestError {
         /// Most that may wait.
         limit: usize,
     },
+    /// No token came in the time that a request may wait.
+    #[error(
+        "no token of the answer came within {waited_s} s: too many requests are before this one; \
+         send it again later"
+    )]
+    QueueTimeout {
+        /// How long it waited, in seconds.
+        waited_s: u64,
+    },
     /// The server is about to end.
     #[error("the server is shutting down; send the request again, to another instance")]
     Draining,

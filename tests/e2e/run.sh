@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Starts the real server on a free port and asks it as users do: curl, the official Python client,
-# and a browser where one is installed or can be.  usage: tests/e2e/run.sh BINARY
+# Starts the real server on free ports and asks it as users do: curl, three Python clients, cases
+# drawn from its OpenAPI document, a crowd of streams, and a browser where one is installed or can
+# be.  usage: tests/e2e/run.sh BINARY
 set -euo pipefail
 binary=$(realpath "$1")
 cd "$(dirname "$0")/../.."
@@ -28,8 +29,12 @@ printf '%s\n' "$brief" "$detailed"
 [ "${#brief}" -lt "${#detailed}" ] || { echo 'the weights change nothing'; exit 1; }
 
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet 'openai>=2,<3'
-"$work/venv/bin/python" tests/e2e/openai_client.py "$url"
+"$work/venv/bin/pip" install --quiet --requirement tests/e2e/requirements.txt
+python="$work/venv/bin/python"
+export STEERSMAN="$binary"
+"$python" tests/e2e/clients.py
+"$python" tests/e2e/openapi_cases.py
+"$python" tests/e2e/soak.py 20
 
 browser=$(command -v chromium || true)
 if [ -z "$browser" ] && [ "${CI:-}" = true ]; then

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str]); 16] = [
     ("types", &[]),
     ("telemetry", &[]),
+    ("bench", &[]),
     ("kernel", &[]),
     ("steering", &["types"]),
     ("text", &["types"]),
@@ -46,8 +47,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
-            "types", "steering", "text", "store", "model", "engine", "rewards", "eval", "training",
-            "service", "http", "config",
+            "types", "bench", "steering", "text", "store", "model", "engine", "rewards", "eval",
+            "training", "service", "http", "config",
         ],
     ),
     ("main", &["cli"]),

@@ -5,8 +5,10 @@
 )]
 
 mod architecture;
+mod bench;
 mod engine;
 mod fixtures;
+mod hostile;
 mod http;
 mod parity;
 mod rewards;

@@ -17,21 +17,21 @@ use tower::ServiceExt;
 use super::folder;
 
 /// A server of its own.
-pub(super) struct Server {
-    pub(super) app: Arc<App>,
+pub(crate) struct Server {
+    pub(crate) app: Arc<App>,
     router: Router,
 }
 
 /// A whole reply.
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Server {
     /// Over the folder with two policies.
-    pub(super) fn start(engine: EngineConfig) -> Self {
+    pub(crate) fn start(engine: EngineConfig) -> Self {
         // everything is read at the start, so the folder may go
         let dir = folder::with_policies();
         let settings = ServiceSettings {
@@ -42,19 +42,19 @@ impl Server {
     }
 
     /// Over any folder.
-    pub(super) fn over(dir: &Path, settings: &ServiceSettings) -> Self {
+    pub(crate) fn over(dir: &Path, settings: &ServiceSettings) -> Self {
         Self::of(App::load(dir, settings).unwrap())
     }
 
     /// Over the folder with two policies, with profiles and keys.
-    pub(super) fn with_store(store: Store) -> Self {
+    pub(crate) fn with_store(store: Store) -> Self {
         let dir = folder::with_policies();
         let app = App::load(dir.path(), &ServiceSettings::default()).unwrap();
         Self::of(app.with_store(store))
     }
 
     /// Of an app.
-    pub(super) fn of(app: App) -> Self {
+    pub(crate) fn of(app: App) -> Self {
         Self::told(app, &HttpSettings::default())
     }
 
@@ -68,18 +68,18 @@ impl Server {
     }
 
     /// The server that tests share, where they change nothing about it.
-    pub(super) fn shared() -> &'static Self {
+    pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(EngineConfig::default()))
     }
 
     /// Sends a request; the body is still under way.
-    pub(super) async fn send(&self, request: Request<Body>) -> axum::response::Response {
+    pub(crate) async fn send(&self, request: Request<Body>) -> axum::response::Response {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Sends a request and reads the reply to its end.
-    pub(super) async fn ask(&self, request: Request<Body>) -> Reply {
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Reply {
         let (parts, body) = self.send(request).await.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -91,31 +91,31 @@ impl Server {
     }
 
     /// GETs a path.
-    pub(super) async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.ask(Request::get(path).body(Body::empty()).unwrap())
             .await
     }
 
     /// POSTs JSON.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
         self.ask(post(path, &body.to_string())).await
     }
 
     /// PUTs JSON.
-    pub(super) async fn put(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Reply {
         let request = Request::put(path).header("content-type", "application/json");
         self.ask(request.body(Body::from(body.to_string())).unwrap())
             .await
     }
 
     /// DELETEs a path.
-    pub(super) async fn delete(&self, path: &str) -> Reply {
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
         let request = Request::delete(path).body(Body::empty());
         self.ask(request.unwrap()).await
     }
 
     /// POSTs JSON that must be answered with 200.
-    pub(super) async fn generate(&self, body: Value) -> Value {
+    pub(crate) async fn generate(&self, body: Value) -> Value {
         let reply = self.post("/v1/generate", &body).await;
         assert_eq!(reply.status, StatusCode::OK, "{body}: {}", reply.text);
         reply.json()
@@ -123,26 +123,26 @@ impl Server {
 }
 
 /// A POST of JSON text.
-pub(super) fn post(path: &str, body: &str) -> Request<Body> {
+pub(crate) fn post(path: &str, body: &str) -> Request<Body> {
     let request = Request::post(path).header("content-type", "application/json");
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
 impl Reply {
     /// The body as JSON.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// One header's text; empty where it is missing.
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The data of each server-sent event. Fails on any line that is neither data nor a comment.
-    pub(super) fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let lines = self
             .text
             .lines()
@@ -153,7 +153,7 @@ impl Reply {
     }
 
     /// The chunks of a stream that ended well.
-    pub(super) fn chunks(&self) -> Vec<Value> {
+    pub(crate) fn chunks(&self) -> Vec<Value> {
         let mut events = self.events();
         assert_eq!(events.pop().as_deref(), Some("[DONE]"), "{}", self.text);
         events

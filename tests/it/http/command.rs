@@ -236,6 +236,22 @@ fn the_settings_in_effect_are_printed_with_their_sources() {
 }
 
 #[test]
+fn a_bench_that_cannot_start_is_refused_in_a_sentence() {
+    let url = "127.0.0.1:8080";
+    check_refused(&["bench", "--url", url], &[url, "http://HOST:PORT"]);
+    let crowd = [
+        "bench",
+        "--url",
+        "http://127.0.0.1:1",
+        "--concurrency",
+        "9",
+        "--requests",
+        "8",
+    ];
+    check_refused(&crowd, &["--requests", "8", "9"]);
+}
+
+#[test]
 fn an_unknown_flag_is_a_usage_error() {
     let output = steersman(&["serve", "--modle", "x"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -6,9 +6,10 @@ use axum::http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
 use steersman::engine::EngineConfig;
-use steersman::service::Phase;
+use steersman::service::{Phase, ServiceSettings};
 
 use super::client::{Server, post};
+use super::folder;
 
 /// A stream that runs as long as the context allows.
 fn long_stream() -> String {
@@ -53,6 +54,49 @@ async fn a_full_queue_refuses_and_a_client_that_leaves_makes_room() {
     tokio::time::timeout(Duration::from_secs(20), freed)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_a_place_is_told_so() {
+    let patience = Duration::from_secs(2);
+    let server = Server::over(
+        folder::with_policies().path(),
+        &ServiceSettings {
+            engine: EngineConfig {
+                max_sequences: 1,
+                queue_capacity: 2,
+                ..EngineConfig::default()
+            },
+            queue_patience: patience,
+            ..ServiceSettings::default()
+        },
+    );
+    // nobody reads it, so it pauses half-way and keeps its place
+    let held = server.send(post("/v1/generate", &long_stream())).await;
+    assert_eq!(held.status(), StatusCode::OK);
+    let whole = json!({"prompt": "x"});
+    let turns = [json!({"role": "user", "content": "x"})];
+    let streamed = json!({"messages": turns, "stream": true});
+    let (whole, streamed) = tokio::join!(
+        server.post("/v1/generate", &whole),
+        server.post("/v1/chat/completions", &streamed),
+    );
+    for refused in [whole, streamed] {
+        assert_eq!(
+            refused.status,
+            StatusCode::GATEWAY_TIMEOUT,
+            "{}",
+            refused.text
+        );
+        let error = &refused.json()["error"];
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("timeout_error"), &json!("queue_timeout"))
+        );
+    }
+    // a stream that began is not cut, however long it takes
+    let text = held.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&text).ends_with("data: [DONE]\n\n"));
 }
 
 #[tokio::test]

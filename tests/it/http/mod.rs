@@ -2,12 +2,12 @@
 
 mod chat;
 mod choices;
-mod client;
+pub(crate) mod client;
 mod command;
 mod comparisons;
 mod completions;
 mod demo;
-mod folder;
+pub(crate) mod folder;
 mod fuzz;
 mod generate;
 mod keys;

@@ -1,0 +1,7 @@
+//! What others were attacked by, tried on us: templates from strangers, text that plays server,
+//! requests made to break the engine, and clocks held against the prefix cache.
+
+mod forgery;
+mod poisoned;
+mod templates;
+mod tenants;
