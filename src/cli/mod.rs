@@ -8,6 +8,8 @@ mod logging;
 mod openapi;
 mod serve;
 pub mod train;
+mod worker;
+mod worker_process;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -36,13 +38,15 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Run one training job in the foreground
     Train(train::TrainArgs),
+    /// Take training jobs from the store and run them
+    Worker(worker::WorkerArgs),
     /// Measure how well a policy follows its weights
     Evaluate(evaluate::EvaluateArgs),
     /// Say what a model folder is, whether it can be served, and what is wrong with it
     Inspect(inspect::InspectArgs),
     /// Make, list and revoke API keys
     Keys(keys::KeysArgs),
-    /// Print the OpenAPI document, or rewrite the committed one
+    /// Print the OpenAPI document, or rewrite the committed ones
     Openapi(openapi::OpenapiArgs),
 }
 
@@ -63,6 +67,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(args).map(|()| true).map_err(Into::into),
         Command::Generate(args) => generate::run(args).map(|()| true).map_err(Into::into),
         Command::Train(args) => train::run(&args).map(|()| true).map_err(Into::into),
+        Command::Worker(args) => worker::run(&args).map(|()| true).map_err(Into::into),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| true).map_err(Into::into),
         Command::Inspect(args) => inspect::run(&args).map_err(Into::into),
         Command::Keys(args) => keys::run(args).map(|()| true).map_err(Into::into),

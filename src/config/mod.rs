@@ -2,4 +2,4 @@
 
 mod settings;
 
-pub use settings::{ConfigError, LogFormat, Settings, SettingsLayer};
+pub use settings::{ConfigError, FineTuningMode, LogFormat, Settings, SettingsLayer};

@@ -25,7 +25,8 @@ pub struct SettingsLayer {
     #[arg(long, env = "STEERSMAN_ADDR", value_name = "HOST:PORT")]
     pub addr: Option<SocketAddr>,
 
-    /// Folder of the server's state, profiles and keys, in SQLite [default: steersman-data]
+    /// Folder of the server's state: SQLite with profiles, keys and jobs, and the jobs' files and
+    /// checkpoints, also beside PostgreSQL [default: steersman-data]
     #[arg(long, env = "STEERSMAN_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
@@ -39,6 +40,23 @@ pub struct SettingsLayer {
         hide_env_values = true
     )]
     pub database_url: Option<String>,
+
+    /// Who runs training jobs: `local` takes them and starts a worker process beside the server
+    /// while there is one to do, `remote` takes them and leaves them to `steersman worker`
+    /// elsewhere, `off` takes none [default: local]
+    #[arg(long, env = "STEERSMAN_FINE_TUNING", value_name = "MODE")]
+    pub fine_tuning: Option<FineTuningMode>,
+
+    /// Address of a listener of their own for the routes of files and training jobs; without it
+    /// the public listener has them too, for keys with the scope admin [default: none]
+    #[arg(long, env = "STEERSMAN_ADMIN_ADDR", value_name = "HOST:PORT")]
+    pub admin_addr: Option<SocketAddr>,
+
+    /// Threads of the worker process that the server starts. More train faster and leave less of
+    /// the machine to answers; it runs at low priority (nice 10) in any case [default: half of the
+    /// machine's]
+    #[arg(long, env = "STEERSMAN_WORKER_THREADS", value_name = "N")]
+    pub worker_threads: Option<usize>,
 
     /// Answers generated side by side. More raise throughput and cost memory (each has its own
     /// cache) and speed of the single answer; further requests wait [default: 64]
@@ -76,6 +94,18 @@ pub struct SettingsLayer {
     pub log: Option<String>,
 }
 
+/// Who runs training jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FineTuningMode {
+    /// A worker process beside the server.
+    Local,
+    /// Workers that somebody else starts.
+    Remote,
+    /// Nobody: jobs are not taken.
+    Off,
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,6 +127,12 @@ pub struct Settings {
     pub service: ServiceSettings,
     /// Where the state lies.
     pub store: StoreSettings,
+    /// Who runs training jobs.
+    pub fine_tuning: FineTuningMode,
+    /// Where the admin routes listen by themselves.
+    pub admin_addr: Option<SocketAddr>,
+    /// Threads of the worker process.
+    pub worker_threads: Option<usize>,
     /// Seconds that running answers get to finish.
     pub drain_seconds: u64,
     /// How log lines are written.
@@ -152,6 +188,9 @@ impl SettingsLayer {
             addr: self.addr.or(weaker.addr),
             data_dir: self.data_dir.or(weaker.data_dir),
             database_url: self.database_url.or(weaker.database_url),
+            fine_tuning: self.fine_tuning.or(weaker.fine_tuning),
+            admin_addr: self.admin_addr.or(weaker.admin_addr),
+            worker_threads: self.worker_threads.or(weaker.worker_threads),
             max_sequences: self.max_sequences.or(weaker.max_sequences),
             max_batch_tokens: self.max_batch_tokens.or(weaker.max_batch_tokens),
             queue_capacity: self.queue_capacity.or(weaker.queue_capacity),
@@ -188,6 +227,9 @@ impl SettingsLayer {
                     .unwrap_or_else(|| StoreSettings::default().data_dir),
                 database_url: self.database_url,
             },
+            fine_tuning: self.fine_tuning.unwrap_or(FineTuningMode::Local),
+            admin_addr: self.admin_addr,
+            worker_threads: self.worker_threads,
             drain_seconds: self.drain_seconds.unwrap_or(30),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
             log: self.log.unwrap_or_else(|| "info".to_owned()),

@@ -4,6 +4,7 @@
 //! went wrong becomes a status and a code in `error` alone. `openapi/openapi.json` is generated
 //! from the handlers.
 
+mod admin;
 mod asking;
 mod auth;
 mod body;
@@ -43,13 +44,18 @@ use utoipa_axum::routes;
 use crate::service::App;
 use error::ApiError;
 
-pub use openapi::openapi_json;
+pub use openapi::{admin_json, openapi_json};
 
 /// Every route of the public listener.
 pub fn router(app: Arc<App>) -> Router {
     let (routes, document) = routes().split_for_parts();
     let document = Arc::<str>::from(openapi::render(document));
-    routes
+    let admin = match app.shares_admin_routes() {
+        true => admin::plain_routes(),
+        false => Router::new(),
+    };
+    let routes = routes
+        .merge(admin)
         .route(
             "/v1/models/{id}/{*rest}",
             get(openai::get_model_with_slashes),
@@ -58,7 +64,19 @@ pub fn router(app: Arc<App>) -> Router {
             "/openapi.json",
             get(move || openapi::serve(Arc::clone(&document))),
         )
-        .route("/", get(playground::get_playground))
+        .route("/", get(playground::get_playground));
+    surrounded(routes, app)
+}
+
+/// Every route of the admin listener, where it has one of its own.
+pub fn admin_router(app: Arc<App>) -> Router {
+    let routes = admin::plain_routes().route("/healthz", get(health::get_health));
+    surrounded(routes, app)
+}
+
+/// What surrounds all routes alike.
+fn surrounded(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(

@@ -34,6 +34,8 @@ pub struct LivePolicy {
     pub(super) scorer: Scorer,
     /// The folder of its base.
     pub(super) root: PathBuf,
+    /// Its own folder.
+    pub(super) dir: PathBuf,
 }
 
 /// What a policy must fit.
@@ -77,6 +79,7 @@ impl LivePolicy {
             adapter,
             scorer: Scorer::default(),
             root: base.root.to_owned(),
+            dir: folder.dir.clone(),
         })
     }
 }

@@ -9,7 +9,7 @@ server=
 finish() { [ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$work"; }
 trap finish EXIT
 
-"$binary" serve --addr 127.0.0.1:0 >"$work/out" 2>"$work/log" &
+"$binary" serve --addr 127.0.0.1:0 --data-dir "$work/data" >"$work/out" 2>"$work/log" &
 server=$!
 for _ in $(seq 100); do
   grep -q ' ready on ' "$work/out" && break
@@ -30,6 +30,7 @@ printf '%s\n' "$brief" "$detailed"
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet 'openai>=2,<3'
 "$work/venv/bin/python" tests/e2e/openai_client.py "$url"
+"$work/venv/bin/python" tests/e2e/fine_tuning.py "$url"
 
 browser=$(command -v chromium || true)
 if [ -z "$browser" ] && [ "${CI:-}" = true ]; then

@@ -8,6 +8,7 @@ mod architecture;
 mod engine;
 mod fixtures;
 mod http;
+mod jobs;
 mod parity;
 mod rewards;
 mod store;

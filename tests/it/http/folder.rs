@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::fixtures::fixture;
 
 /// The manifest of the test policy; its fences are special tokens that the template never writes.
-pub(super) fn manifest() -> Value {
+pub(crate) fn manifest() -> Value {
     let stats = json!({"mean": 0.0, "std": 1.0, "clip": 5.0});
     json!({
         "format_version": 1,
@@ -31,7 +31,7 @@ pub(super) fn manifest() -> Value {
 }
 
 /// Copies the files of one folder into another, new one.
-pub(super) fn copy_files(from: &Path, to: &Path, names: &[&str]) {
+pub(crate) fn copy_files(from: &Path, to: &Path, names: &[&str]) {
     std::fs::create_dir_all(to).unwrap();
     for name in names {
         std::fs::copy(from.join(name), to.join(name)).unwrap();
@@ -39,7 +39,7 @@ pub(super) fn copy_files(from: &Path, to: &Path, names: &[&str]) {
 }
 
 /// The llama fixture as an ordinary model.
-pub(super) fn base() -> TempDir {
+pub(crate) fn base() -> TempDir {
     let dir = tempfile::Builder::new().prefix("tiny-").tempdir().unwrap();
     let files = [
         "config.json",
@@ -53,7 +53,7 @@ pub(super) fn base() -> TempDir {
 }
 
 /// The same with two policies over it: `kind`, the default, and `plain` without objectives.
-pub(super) fn with_policies() -> TempDir {
+pub(crate) fn with_policies() -> TempDir {
     let dir = base();
     let adapter = ["adapter_config.json", "adapter_model.safetensors"];
     for name in ["kind", "plain"] {
@@ -69,6 +69,6 @@ pub(super) fn with_policies() -> TempDir {
 }
 
 /// Writes a JSON file.
-pub(super) fn write(path: &Path, value: &Value) {
+pub(crate) fn write(path: &Path, value: &Value) {
     std::fs::write(path, value.to_string()).unwrap();
 }

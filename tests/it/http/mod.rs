@@ -1,5 +1,6 @@
 //! The real router, in process, over a tiny model with a steerable policy.
 
+mod admin;
 mod chat;
 mod choices;
 mod client;
@@ -7,7 +8,7 @@ mod command;
 mod comparisons;
 mod completions;
 mod demo;
-mod folder;
+pub(crate) mod folder;
 mod generate;
 mod keys;
 mod lifecycle;
