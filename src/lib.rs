@@ -12,6 +12,7 @@ pub mod steering;
 pub mod store;
 pub mod text;
 
+pub mod jobs;
 pub mod model;
 
 pub mod engine;

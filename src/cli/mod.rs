@@ -10,6 +10,8 @@ mod logging;
 mod openapi;
 mod serve;
 pub mod train;
+mod worker;
+mod worker_process;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -38,6 +40,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Run one training job in the foreground
     Train(train::TrainArgs),
+    /// Take training jobs from the store and run them
+    Worker(worker::WorkerArgs),
     /// Measure how well a policy follows its weights
     Evaluate(evaluate::EvaluateArgs),
     /// Load a server that speaks the OpenAI API, any server, and measure it
@@ -48,7 +52,7 @@ enum Command {
     Health(health::HealthArgs),
     /// Make, list and revoke API keys
     Keys(keys::KeysArgs),
-    /// Print the OpenAPI document, or rewrite the committed one
+    /// Print the OpenAPI document, or rewrite the committed ones
     Openapi(openapi::OpenapiArgs),
 }
 
@@ -74,6 +78,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Generate(args) => generate::run(args).map(|()| true).map_err(Into::into),
         Command::Train(args) => train::run(&args).map(|()| true).map_err(Into::into),
+        Command::Worker(args) => worker::run(&args).map(|()| true).map_err(Into::into),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| true).map_err(Into::into),
         Command::Bench(args) => bench::run(args).map(|()| true).map_err(Into::into),
         Command::Inspect(args) => inspect::run(&args).map_err(Into::into),

@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::{self, LogFilterError};
-use crate::config::{ConfigError, Gathered, Settings, SettingsLayer};
-use crate::http;
-use crate::service::{App, LoadError, OpenToAll, Phase, may_listen};
+use super::worker_process::WorkerProcess;
+use crate::config::{ConfigError, FineTuningMode, Gathered, Settings, SettingsLayer};
+use crate::http::{self, Side};
+use crate::service::{App, FineTuning, LoadError, OpenToAll, Phase, may_listen};
 use crate::store::{Store, StoreError};
 
 /// How long cut streams get to tell their clients so.
@@ -112,32 +113,63 @@ fn check_variables() -> Result<(), ServeError> {
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
     let store = Store::open(&settings.store()).await?;
-    may_listen(settings.addr, store.has_keys().await?)?;
+    let has_keys = store.has_keys().await?;
     // before the model is loaded: an address in use should not cost a minute to find out
-    let listener = TcpListener::bind(settings.addr)
-        .await
-        .map_err(|source| ServeError::Listen {
-            addr: settings.addr,
-            source,
-        })?;
+    let listener = listen(settings.addr, has_keys).await?;
+    let admin = match (settings.admin_addr, settings.fine_tuning) {
+        (Some(addr), mode) if mode != FineTuningMode::Off => Some(listen(addr, has_keys).await?),
+        _ => None,
+    };
     let mut signals = Signals::listen()?;
     let started = Instant::now();
     let (model, service) = (settings.model.clone(), settings.service());
     let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
     let app = tokio::select! {
         loaded = loading => match loaded {
-            Ok(app) => Arc::new(app?.with_store(store)),
+            Ok(app) => app?.with_store(store.clone()),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         },
         () = signals.next() => return Ok(()),
     };
+    let app = Arc::new(match settings.fine_tuning {
+        FineTuningMode::Off => app,
+        FineTuningMode::Local | FineTuningMode::Remote => app.with_fine_tuning(FineTuning {
+            apart: admin.is_some(),
+            ..FineTuning::at(&settings.data_dir)
+        }),
+    });
     tracing::info!(ms = started.elapsed().as_millis(), "model loaded");
     let addr = listener.local_addr()?;
     super::print(&format!(
         "steersman {} ready on http://{addr}\n",
         env!("CARGO_PKG_VERSION")
     ))?;
+    if let Some(admin) = admin {
+        let addr = admin.local_addr()?;
+        super::print(&format!("admin routes on http://{addr}/admin/v1\n"))?;
+        tokio::spawn(serve_admin(admin, Arc::clone(&app), settings.clone()));
+    }
+    // dropped at the end, it ends the worker
+    let _worker = match settings.fine_tuning {
+        FineTuningMode::Local => Some(WorkerProcess::keep(store, &settings)?),
+        FineTuningMode::Remote | FineTuningMode::Off => None,
+    };
     drive(listener, app, signals, &settings).await
+}
+
+async fn listen(addr: SocketAddr, has_keys: bool) -> Result<TcpListener, ServeError> {
+    may_listen(addr, has_keys)?;
+    TcpListener::bind(addr)
+        .await
+        .map_err(|source| ServeError::Listen { addr, source })
+}
+
+/// The admin routes on a listener of their own, until the server drains.
+async fn serve_admin(listener: TcpListener, app: Arc<App>, settings: Settings) {
+    let (routes, limits) = (settings.http(), settings.listener());
+    if let Err(error) = http::serve(listener, app, Side::Admin, &routes, limits).await {
+        tracing::error!("the admin routes are gone: {error}");
+    }
 }
 
 /// Serves until a signal, then lets running answers finish, then cuts what is left.
@@ -149,7 +181,7 @@ async fn drive(
 ) -> Result<(), ServeError> {
     let drain = Duration::from_secs(settings.drain_seconds);
     let (routes, limits) = (settings.http(), settings.listener());
-    let server = http::serve(listener, Arc::clone(&app), &routes, limits);
+    let server = http::serve(listener, Arc::clone(&app), Side::Public, &routes, limits);
     let mut server = std::pin::pin!(server);
     tokio::select! {
         ended = &mut server => return Ok(ended?),

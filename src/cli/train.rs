@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::training::config::Job;
 use crate::training::observe::{Ending, StepReport, TrainObserver};
-use crate::training::{TrainingError, mo_odpo, reward_model, supervised};
+use crate::training::{self, TrainingError};
 
 /// Stack of the training thread: candle walks its graph recursively, and a stack that is too
 /// small ends the process without a message.
@@ -39,7 +39,7 @@ pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
         let work = std::thread::Builder::new()
             .name("training".into())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || run_job(&job, &mut observer))
+            .spawn_scoped(scope, || training::run(&job, &mut observer))
             .map_err(|source| TrainingError::file("a training thread", source))?;
         // A panic goes on here, so that it ends the command as it would without the thread.
         work.join()
@@ -47,14 +47,6 @@ pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
     })?;
     observer.finish(ending);
     Ok(())
-}
-
-fn run_job(job: &Job, observer: &mut Terminal) -> Result<Ending, TrainingError> {
-    match job {
-        Job::Supervised(job) => supervised::run(job, observer),
-        Job::MoOdpo(job) => mo_odpo::run(job, observer),
-        Job::RewardModel(job) => reward_model::run(job, observer),
-    }
 }
 
 /// A flag that Ctrl-C and a request to terminate raise.

@@ -33,7 +33,8 @@ pub struct SettingsLayer {
     #[arg(long, env = "STEERSMAN_ADDR", value_name = "HOST:PORT")]
     pub addr: Option<SocketAddr>,
 
-    /// Folder of the server's state, profiles and keys, in SQLite [default: steersman-data]
+    /// Folder of the server's state: SQLite with profiles, keys and jobs, and the jobs' files and
+    /// checkpoints, also beside PostgreSQL [default: steersman-data]
     #[arg(long, env = "STEERSMAN_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
@@ -47,6 +48,23 @@ pub struct SettingsLayer {
         hide_env_values = true
     )]
     pub database_url: Option<String>,
+
+    /// Who runs training jobs: `local` takes them and starts a worker process beside the server
+    /// while there is one to do, `remote` takes them and leaves them to `steersman worker`
+    /// elsewhere, `off` takes none [default: local]
+    #[arg(long, env = "STEERSMAN_FINE_TUNING", value_name = "MODE")]
+    pub fine_tuning: Option<FineTuningMode>,
+
+    /// Address of a listener of their own for the routes of files and training jobs; without it
+    /// the public listener has them too, for keys with the scope admin [default: none]
+    #[arg(long, env = "STEERSMAN_ADMIN_ADDR", value_name = "HOST:PORT")]
+    pub admin_addr: Option<SocketAddr>,
+
+    /// Threads of the worker process that the server starts. More train faster and leave less of
+    /// the machine to answers; it runs at low priority (nice 10) in any case [default: half of the
+    /// machine's]
+    #[arg(long, env = "STEERSMAN_WORKER_THREADS", value_name = "N")]
+    pub worker_threads: Option<usize>,
 
     /// Answers generated side by side. More raise throughput and cost memory (each has its own
     /// cache) and speed of the single answer; further requests wait [default: 64]
@@ -147,6 +165,18 @@ pub struct SettingsLayer {
     /// `info,steersman::engine=debug`. Prompts and answers never are [default: info]
     #[arg(long, env = "STEERSMAN_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+/// Who runs training jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FineTuningMode {
+    /// A worker process beside the server.
+    Local,
+    /// Workers that somebody else starts.
+    Remote,
+    /// Nobody: jobs are not taken.
+    Off,
 }
 
 /// How log lines are written.

@@ -7,5 +7,5 @@ mod settings;
 
 pub use error::ConfigError;
 pub use gather::{Gathered, Source};
-pub use layer::{LogFormat, SettingsLayer};
+pub use layer::{FineTuningMode, LogFormat, SettingsLayer};
 pub use settings::Settings;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, LogFormat};
+use super::{ConfigError, FineTuningMode, LogFormat};
 use crate::engine::EngineConfig;
 use crate::http::{HttpSettings, ListenerSettings};
 use crate::service::{Dtype, ServiceSettings};
@@ -22,6 +22,9 @@ pub struct Settings {
     pub addr: SocketAddr,
     pub data_dir: PathBuf,
     pub database_url: Option<String>,
+    pub fine_tuning: FineTuningMode,
+    pub admin_addr: Option<SocketAddr>,
+    pub worker_threads: Option<usize>,
     pub max_sequences: usize,
     pub max_batch_tokens: usize,
     pub queue_capacity: usize,
@@ -54,6 +57,9 @@ impl Default for Settings {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             data_dir: store.data_dir,
             database_url: store.database_url,
+            fine_tuning: FineTuningMode::Local,
+            admin_addr: None,
+            worker_threads: None,
             max_sequences: engine.max_sequences,
             max_batch_tokens: engine.max_batch_tokens,
             queue_capacity: engine.queue_capacity,

@@ -33,6 +33,7 @@ enum Need {
 
 const GENERATE: Need = Need::Scoped(Scope::Generate);
 const PROFILES: Need = Need::Scoped(Scope::Profiles);
+const ADMIN: Need = Need::Scoped(Scope::Admin);
 
 /// Every route that may be mounted: path, method, need. `HEAD` goes by `GET`.
 const ROUTES: &[(&str, Method, Need)] = &[
@@ -63,6 +64,32 @@ const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/profiles/{id}", Method::DELETE, PROFILES),
     ("/v1/profiles/{id}/comparisons", Method::POST, PROFILES),
     ("/v1/profiles/{id}/comparisons/next", Method::POST, PROFILES),
+    ("/admin/v1/openapi.json", Method::GET, Need::Nothing),
+    ("/admin/v1/files", Method::GET, ADMIN),
+    ("/admin/v1/files", Method::POST, ADMIN),
+    ("/admin/v1/files/{id}", Method::GET, ADMIN),
+    ("/admin/v1/files/{id}", Method::DELETE, ADMIN),
+    ("/admin/v1/files/{id}/content", Method::GET, ADMIN),
+    ("/admin/v1/fine_tuning/jobs", Method::GET, ADMIN),
+    ("/admin/v1/fine_tuning/jobs", Method::POST, ADMIN),
+    ("/admin/v1/fine_tuning/jobs/{id}", Method::GET, ADMIN),
+    (
+        "/admin/v1/fine_tuning/jobs/{id}/cancel",
+        Method::POST,
+        ADMIN,
+    ),
+    ("/admin/v1/fine_tuning/jobs/{id}/pause", Method::POST, ADMIN),
+    (
+        "/admin/v1/fine_tuning/jobs/{id}/resume",
+        Method::POST,
+        ADMIN,
+    ),
+    ("/admin/v1/fine_tuning/jobs/{id}/events", Method::GET, ADMIN),
+    (
+        "/admin/v1/fine_tuning/jobs/{id}/checkpoints",
+        Method::GET,
+        ADMIN,
+    ),
 ];
 
 /// Lets a request through to its route, or says why not.
@@ -273,8 +300,9 @@ mod tests {
 
     #[test]
     fn every_documented_route_is_listed() {
-        let document = crate::http::routes().into_openapi();
-        for (path, item) in &document.paths.paths {
+        let documents = [crate::http::routes(), crate::http::admin::routes()];
+        let documents = documents.map(utoipa_axum::router::OpenApiRouter::into_openapi);
+        for (path, item) in documents.iter().flat_map(|document| &document.paths.paths) {
             let stated = [
                 (Method::GET, &item.get),
                 (Method::PUT, &item.put),

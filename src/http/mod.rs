@@ -6,6 +6,7 @@
 
 mod access_log;
 mod account;
+mod admin;
 mod asking;
 mod auth;
 mod bodies;
@@ -54,16 +55,58 @@ use meters::{HttpMeters, Scrape};
 use settings::BodyLimits;
 
 pub use listener::{ListenerSettings, serve};
-pub use openapi::openapi_json;
+pub use openapi::{admin_json, openapi_json};
 pub use settings::HttpSettings;
+
+/// Which routes a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Those of callers; those of admins too, unless these have a listener of their own.
+    Public,
+    /// Those of admins alone.
+    Admin,
+}
 
 /// Every route of the public listener.
 pub fn router(app: Arc<App>, settings: &HttpSettings) -> Router {
-    router_with(app, settings, Arc::default())
+    router_with(app, Side::Public, settings, Arc::default())
+}
+
+/// Every route of the admin listener, where it has one of its own.
+pub fn admin_router(app: Arc<App>, settings: &HttpSettings) -> Router {
+    router_with(app, Side::Admin, settings, Arc::default())
 }
 
 /// The same, counting in these instruments.
-fn router_with(app: Arc<App>, settings: &HttpSettings, meters: Arc<HttpMeters>) -> Router {
+fn router_with(
+    app: Arc<App>,
+    side: Side,
+    settings: &HttpSettings,
+    meters: Arc<HttpMeters>,
+) -> Router {
+    let routes = match side {
+        Side::Public if app.shares_admin_routes() => public().merge(admin::plain_routes()),
+        Side::Public => public(),
+        Side::Admin => admin::plain_routes().route("/healthz", get(health::get_health)),
+    };
+    routes
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            auth::guard,
+        ))
+        .layer(Extension(BodyLimits::from(settings)))
+        .layer(Extension(Scrape {
+            meters: Arc::clone(&meters),
+            vllm_names: settings.vllm_metrics,
+        }))
+        .layer(middleware::from_fn_with_state(meters, envelope::wrap))
+        .with_state(app)
+}
+
+/// The routes of callers, with those that the document does not describe.
+fn public() -> Router<Arc<App>> {
     let (routes, document) = routes().split_for_parts();
     let document = Arc::<str>::from(openapi::render(document));
     routes
@@ -78,19 +121,6 @@ fn router_with(app: Arc<App>, settings: &HttpSettings, meters: Arc<HttpMeters>) 
         .route("/", get(playground::get_playground))
         .route("/docs", get(docs::get_docs))
         .route("/docs/{file}", get(docs::get_docs_file))
-        .fallback(no_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&app),
-            auth::guard,
-        ))
-        .layer(Extension(BodyLimits::from(settings)))
-        .layer(Extension(Scrape {
-            meters: Arc::clone(&meters),
-            vllm_names: settings.vllm_metrics,
-        }))
-        .layer(middleware::from_fn_with_state(meters, envelope::wrap))
-        .with_state(app)
 }
 
 /// The routes that the OpenAPI document describes.

@@ -1,4 +1,5 @@
-//! The OpenAPI document, generated from the handlers and committed as `openapi/openapi.json`.
+//! The OpenAPI documents, generated from the handlers and committed as `openapi/openapi.json` and
+//! `openapi/admin.json`.
 
 use std::sync::Arc;
 
@@ -26,9 +27,30 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 )]
 pub(super) struct Document;
 
+/// What the admin routes' document says beside them.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Steersman, administration",
+        description = "Trains policies in background jobs. Mirrors OpenAI's fine-tuning API, so \
+                       that the official client works with the base URL `…/admin/v1`.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    tags(
+        (name = "files", description = "What jobs are trained on."),
+        (name = "jobs", description = "Training in the background."),
+    )
+)]
+pub(super) struct AdminDocument;
+
 /// The document as it is committed: indented, with a final line break.
 pub fn openapi_json() -> String {
     render(super::routes().into_openapi())
+}
+
+/// The document of the admin routes, as it is committed.
+pub fn admin_json() -> String {
+    render(super::admin::routes().into_openapi())
 }
 
 pub(super) fn render(mut document: utoipa::openapi::OpenApi) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::access::{Access, AccessError};
 use super::error::{LoadError, RequestError};
+use super::finetune::FineTuning;
 use super::folder::ModelFolder;
 use super::keys::KeyRing;
 use super::lifecycle::Lifecycle;
@@ -53,6 +54,8 @@ pub struct App {
     pub(super) queue_patience: Duration,
     /// Profiles and keys; `None` on the command line, which has neither.
     pub(super) store: Option<Store>,
+    /// Training jobs and their files; `None` where they are switched off.
+    pub(super) fine_tuning: Option<FineTuning>,
     keys: KeyRing,
     pub(super) grammars: Grammars,
     policies: Vec<Arc<LivePolicy>>,
@@ -103,6 +106,7 @@ impl App {
             meters: Arc::default(),
             queue_patience: settings.queue_patience,
             store: None,
+            fine_tuning: None,
             keys: KeyRing::default(),
             grammars: Grammars::default(),
             policies,
@@ -116,6 +120,15 @@ impl App {
     pub fn with_store(self, store: Store) -> Self {
         Self {
             store: Some(store),
+            ..self
+        }
+    }
+
+    /// The same with training jobs.
+    #[must_use]
+    pub fn with_fine_tuning(self, tuning: FineTuning) -> Self {
+        Self {
+            fine_tuning: Some(tuning),
             ..self
         }
     }

@@ -9,6 +9,7 @@ mod answers;
 mod app;
 mod comparisons;
 mod error;
+mod finetune;
 mod folder;
 mod generation;
 mod inspect;
@@ -29,7 +30,9 @@ mod structured;
 mod sweep;
 mod tokens;
 
+pub use crate::jobs::{JobStatus, JobTrouble};
 pub use crate::model::{Dtype, UnknownDtype};
+pub use crate::store::JobTurn;
 pub use crate::text::GrammarSource;
 pub use access::{Access, AccessError, OpenToAll, Scope, WeightRange, may_listen};
 pub use answer::{AnswerEvent, AnswerToken};
@@ -37,6 +40,11 @@ pub use answers::{Answers, WholeAnswer};
 pub use app::{App, ServiceSettings};
 pub use comparisons::{Belief, ComparedAnswers, Learned, MAX_CANDIDATES, RawRewards};
 pub use error::{LoadError, RequestError, chain};
+pub use finetune::{
+    CheckpointInfo, EventInfo, FileInfo, FileIntake, FileOrder, FineTuning, FineTuningError,
+    Hyperparameter, JobInfo, MAX_FILE_BYTES, MAX_LINE_BYTES, Method, NewJobInput, Range,
+    TrainingWork, hyperparameters,
+};
 pub use folder::{MANIFEST_FILE, ModelFolder, PolicyFolder};
 pub use generation::{GenerationInput, MAX_ANSWERS, MAX_GUIDANCE, MAX_N, Steered, SteeringUsed};
 pub use inspect::Inspection;

@@ -35,6 +35,8 @@ pub struct LivePolicy {
     pub(super) scorer: Scorer,
     /// The folder of its base.
     pub(super) root: PathBuf,
+    /// Its own folder.
+    pub(super) dir: PathBuf,
 }
 
 /// What a policy must fit.
@@ -83,6 +85,7 @@ impl LivePolicy {
             adapter,
             scorer: Scorer::default(),
             root: base.root.to_owned(),
+            dir: folder.dir.clone(),
         })
     }
 }

@@ -8,6 +8,10 @@
 mod comparisons;
 mod dialect;
 mod error;
+mod files;
+mod job_turns;
+mod job_writes;
+mod jobs;
 mod keys;
 mod postgres;
 mod profiles;
@@ -19,6 +23,10 @@ use dialect::Db;
 
 pub use comparisons::ComparisonRow;
 pub use error::StoreError;
+pub use files::FileRow;
+pub use job_turns::{JobTurn, Turned};
+pub use job_writes::{CheckpointRow, JobChange, JobFence, JobWritten};
+pub use jobs::{EventDraft, EventRow, JobDraft, JobRow};
 pub use keys::KeyRow;
 pub use profiles::{Expected, ProfileDraft, ProfileRow, Written};
 

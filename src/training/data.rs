@@ -79,72 +79,127 @@ struct RawText {
     scores: BTreeMap<String, f32>,
 }
 
+/// The schemas of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// `{"prompt": [messages]}`.
+    Prompts,
+    /// `{"prompt", "chosen", "rejected"}`.
+    Pairs,
+    /// `{"text"}`, `{"messages"}`, or `{"prompt", "concise", "detailed"}`.
+    Texts,
+}
+
+impl RowKind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prompts => "prompts",
+            Self::Pairs => "pairs",
+            Self::Texts => "texts",
+        }
+    }
+
+    /// The schema that a row's fields are of; `None` where they are of none.
+    pub fn of(record: &Value) -> Option<Self> {
+        let has = |name| record.get(name).is_some();
+        if has("chosen") || has("rejected") {
+            Some(Self::Pairs)
+        } else if has("text") || has("messages") || has("concise") || has("detailed") {
+            Some(Self::Texts)
+        } else {
+            has("prompt").then_some(Self::Prompts)
+        }
+    }
+
+    /// Holds a row against the schema.
+    ///
+    /// # Errors
+    /// What was found and what was expected.
+    pub fn check(self, record: Value) -> Result<(), String> {
+        let (path, line) = (Path::new(""), 0);
+        match self {
+            Self::Prompts => prompt_row(path, line, record).map(drop),
+            Self::Pairs => pair_row(path, line, &record).map(drop),
+            Self::Texts => text_rows(&record).map(drop),
+        }
+    }
+}
+
 /// Rows of the prompts schema: `{"id", "prompt": [messages]}`; other fields stay in `record`.
 pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, TrainingError> {
     read_rows(path, |line, record| {
-        let raw: RawPrompt = decode(&record)?;
-        check_prompt(&raw.prompt)?;
-        Ok(vec![PromptRow {
-            id: name(raw.id, path, line),
-            prompt: raw.prompt,
-            record,
-        }])
+        Ok(vec![prompt_row(path, line, record)?])
+    })
+}
+
+fn prompt_row(path: &Path, line: usize, record: Value) -> Result<PromptRow, String> {
+    let raw: RawPrompt = decode(&record)?;
+    check_prompt(&raw.prompt)?;
+    Ok(PromptRow {
+        id: name(raw.id, path, line),
+        prompt: raw.prompt,
+        record,
     })
 }
 
 /// Rows of the pairs schema: `{"id", "prompt", "chosen", "rejected", "objective"}`.
 pub fn read_pairs(path: &Path) -> Result<Vec<PairRow>, TrainingError> {
     read_rows(path, |line, record| {
-        let raw: RawPair = decode(&record)?;
-        check_prompt(&raw.prompt)?;
-        if raw.chosen == raw.rejected {
-            return Err("chosen and rejected are the same text, expected two answers".into());
-        }
-        Ok(vec![PairRow {
-            id: name(raw.id, path, line),
-            prompt: raw.prompt,
-            chosen: raw.chosen,
-            rejected: raw.rejected,
-            objective: raw.objective,
-        }])
+        Ok(vec![pair_row(path, line, &record)?])
+    })
+}
+
+fn pair_row(path: &Path, line: usize, record: &Value) -> Result<PairRow, String> {
+    let raw: RawPair = decode(record)?;
+    check_prompt(&raw.prompt)?;
+    if raw.chosen == raw.rejected {
+        return Err("chosen and rejected are the same text, expected two answers".into());
+    }
+    Ok(PairRow {
+        id: name(raw.id, path, line),
+        prompt: raw.prompt,
+        chosen: raw.chosen,
+        rejected: raw.rejected,
+        objective: raw.objective,
     })
 }
 
 /// Rows for supervised training: `{"text"}`, `{"messages", "scores"}`, or `{"prompt", "concise",
 /// "detailed"}`, which gives one dialogue for each of the two answers.
 pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, TrainingError> {
-    read_rows(path, |_, record| {
-        let raw: RawText = decode(&record)?;
-        match raw {
-            RawText {
-                text: Some(text),
-                messages: None,
-                ..
-            } => Ok(vec![TextRow::Text(text)]),
-            RawText {
-                messages: Some(turns),
-                text: None,
-                scores,
-                ..
-            } => {
-                check_dialogue(&turns)?;
-                Ok(vec![TextRow::Dialogue { turns, scores }])
-            }
-            RawText {
-                prompt: Some(prompt),
-                concise,
-                detailed,
-                ..
-            } if concise.is_some() || detailed.is_some() => {
-                check_prompt(&prompt)?;
-                let answers = concise.into_iter().chain(detailed);
-                Ok(answers.map(|answer| dialogue(&prompt, answer)).collect())
-            }
-            _ => {
-                Err("expected `text`, `messages`, or `prompt` with `concise` or `detailed`".into())
-            }
+    read_rows(path, |_, record| text_rows(&record))
+}
+
+fn text_rows(record: &Value) -> Result<Vec<TextRow>, String> {
+    let raw: RawText = decode(record)?;
+    match raw {
+        RawText {
+            text: Some(text),
+            messages: None,
+            ..
+        } => Ok(vec![TextRow::Text(text)]),
+        RawText {
+            messages: Some(turns),
+            text: None,
+            scores,
+            ..
+        } => {
+            check_dialogue(&turns)?;
+            Ok(vec![TextRow::Dialogue { turns, scores }])
         }
-    })
+        RawText {
+            prompt: Some(prompt),
+            concise,
+            detailed,
+            ..
+        } if concise.is_some() || detailed.is_some() => {
+            check_prompt(&prompt)?;
+            let answers = concise.into_iter().chain(detailed);
+            Ok(answers.map(|answer| dialogue(&prompt, answer)).collect())
+        }
+        _ => Err("expected `text`, `messages`, or `prompt` with `concise` or `detailed`".into()),
+    }
 }
 
 fn dialogue(prompt: &[Message], answer: String) -> TextRow {

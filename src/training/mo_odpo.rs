@@ -40,6 +40,7 @@ pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, 
         let stop = observer.stop_requested() && trainer.step < job.job.steps;
         if stop || trainer.step.is_multiple_of(job.job.save_every) {
             trainer.save(observer)?;
+            trainer.publish_on_the_way(observer)?;
         }
         if stop {
             return Ok(Ending::Interrupted);

@@ -24,3 +24,15 @@ pub mod supervised;
 pub mod trainable;
 
 pub use error::TrainingError;
+
+/// Runs any job to its end, from its newest saved state where there is one.
+pub fn run(
+    job: &config::Job,
+    observer: &mut dyn observe::TrainObserver,
+) -> Result<observe::Ending, TrainingError> {
+    match job {
+        config::Job::Supervised(job) => supervised::run(job, observer),
+        config::Job::MoOdpo(job) => mo_odpo::run(job, observer),
+        config::Job::RewardModel(job) => reward_model::run(job, observer),
+    }
+}

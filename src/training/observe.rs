@@ -88,6 +88,18 @@ pub trait TrainObserver {
         let _ = (step, folder);
     }
 
+    /// Asked after a state was saved on the way: where a copy of the policy that can be served
+    /// shall be written; none is wanted by default.
+    fn checkpoint_folder(&mut self, step: u64) -> Option<PathBuf> {
+        let _ = step;
+        None
+    }
+
+    /// The copy after `step` is whole in `folder`.
+    fn published(&mut self, step: u64, folder: &Path) {
+        let _ = (step, folder);
+    }
+
     /// Asked after each step: whether to save and stop.
     fn stop_requested(&self) -> bool {
         false

@@ -126,31 +126,12 @@ pub fn load_newest<M: DeserializeOwned>(job: &Path) -> Result<Option<Saved<M>>, 
 }
 
 fn load<M: DeserializeOwned>(folder: PathBuf) -> Result<Saved<M>, TrainingError> {
-    let damaged = |reason: String| TrainingError::State {
-        path: folder.clone(),
-        reason: format!("{reason}; remove this folder to resume from the state before it"),
-    };
-    let manifest: Manifest = serde_json::from_slice(&read(&folder.join("manifest.json"))?)
-        .map_err(|error| damaged(format!("manifest.json: {error}")))?;
-    if manifest.format_version != FORMAT_VERSION {
-        let version = manifest.format_version;
-        return Err(damaged(format!(
-            "format {version}, this program reads {FORMAT_VERSION}"
-        )));
-    }
-    let file = |name: &str| -> Result<Vec<u8>, TrainingError> {
-        let bytes = read(&folder.join(name))?;
-        if manifest.files.get(name).map(String::as_str) != Some(&*blake3::hash(&bytes).to_hex()) {
-            return Err(damaged(format!(
-                "{name} does not have the hash of manifest.json"
-            )));
-        }
-        Ok(bytes)
-    };
+    let manifest = manifest(&folder)?;
+    let file = |name: &str| checked(&folder, &manifest, name);
     let tensors =
         candle_core::safetensors::load_buffer(&file("tensors.safetensors")?, &Device::Cpu)?;
     let meta = serde_json::from_slice(&file("state.json")?)
-        .map_err(|error| damaged(format!("state.json: {error}")))?;
+        .map_err(|error| damaged(&folder, format!("state.json: {error}")))?;
     let step = manifest.step;
     Ok(Saved {
         step,
@@ -158,6 +139,106 @@ fn load<M: DeserializeOwned>(folder: PathBuf) -> Result<Saved<M>, TrainingError>
         meta,
         folder,
     })
+}
+
+/// What was found where a job lay before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The newest sound state's step; `None` where there is none.
+    pub step: Option<u64>,
+    /// What is wrong with the states that are not sound, newest first.
+    pub damaged: Vec<String>,
+}
+
+/// Takes the sound states of the job folder `from`, and its metrics, over into the job folder `to`.
+/// Files are linked where that can be done: a state is never changed once it has its name, so what
+/// happens in one folder does not reach the other.
+pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
+    let mut carried = Carried::default();
+    let (old, new) = (from.join("state"), to.join("state"));
+    if !old.exists() {
+        return Ok(carried);
+    }
+    fs::create_dir_all(&new).map_err(|source| TrainingError::file(&new, source))?;
+    // first, as a state needs the metrics before it; copied, as these two are written to
+    for name in ["metrics.jsonl", "timings.jsonl"] {
+        let (old, new) = (from.join(name), to.join(name));
+        match fs::copy(&old, &new) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            copied => drop(copied.map_err(|source| TrainingError::file(&new, source))?),
+        }
+    }
+    for folder in folders(&old)?.into_iter().rev() {
+        let manifest = match verify(&folder) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                carried.damaged.push(error.to_string());
+                continue;
+            }
+        };
+        let target = new.join(format!("step-{:08}", manifest.step));
+        let draft = new.join(format!(".draft-{:08}", manifest.step));
+        remove(&draft)?;
+        fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
+        for name in manifest
+            .files
+            .keys()
+            .map(String::as_str)
+            .chain(["manifest.json"])
+        {
+            link(&folder.join(name), &draft.join(name))?;
+        }
+        sync_folder(&draft)?;
+        fs::rename(&draft, &target).map_err(|source| TrainingError::file(&target, source))?;
+        carried.step = carried.step.max(Some(manifest.step));
+    }
+    sync_folder(&new)?;
+    Ok(carried)
+}
+
+fn link(from: &Path, to: &Path) -> Result<(), TrainingError> {
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    // another file system, or one without links
+    write_synced(to, &read(from)?)
+}
+
+/// Holds every file of a state against its hash.
+fn verify(folder: &Path) -> Result<Manifest, TrainingError> {
+    let manifest = manifest(folder)?;
+    for name in manifest.files.keys() {
+        checked(folder, &manifest, name)?;
+    }
+    Ok(manifest)
+}
+
+fn damaged(folder: &Path, reason: String) -> TrainingError {
+    TrainingError::State {
+        path: folder.to_owned(),
+        reason: format!("{reason}; remove this folder to resume from the state before it"),
+    }
+}
+
+fn manifest(folder: &Path) -> Result<Manifest, TrainingError> {
+    let manifest: Manifest = serde_json::from_slice(&read(&folder.join("manifest.json"))?)
+        .map_err(|error| damaged(folder, format!("manifest.json: {error}")))?;
+    if manifest.format_version != FORMAT_VERSION {
+        let version = manifest.format_version;
+        let reason = format!("format {version}, this program reads {FORMAT_VERSION}");
+        return Err(damaged(folder, reason));
+    }
+    Ok(manifest)
+}
+
+/// A file's bytes, if they have the hash that the manifest states.
+fn checked(folder: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>, TrainingError> {
+    let bytes = read(&folder.join(name))?;
+    if manifest.files.get(name).map(String::as_str) != Some(&*blake3::hash(&bytes).to_hex()) {
+        let reason = format!("{name} does not have the hash of manifest.json");
+        return Err(damaged(folder, reason));
+    }
+    Ok(bytes)
 }
 
 /// Finished states, oldest first.
@@ -271,6 +352,33 @@ mod tests {
             message.contains("tensors.safetensors does not have the hash"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_state_with_a_flipped_bit_is_told_and_the_one_before_it_carried_over() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for step in [1, 2] {
+            save(old.path(), step, &tensors(step as f32), &()).unwrap();
+        }
+        fs::write(old.path().join("metrics.jsonl"), "{}\n").unwrap();
+        for name in ["tensors.safetensors", "state.json", "manifest.json"] {
+            let path = old.path().join("state/step-00000002").join(name);
+            let sound = fs::read(&path).unwrap();
+            let mut bytes = sound.clone();
+            // the first byte that is neither blank nor brace in the JSON files
+            let at = if name == "manifest.json" { 5 } else { 0 };
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            let carried = carry_over(old.path(), new.path()).unwrap();
+            assert_eq!(carried.step, Some(1), "{name}");
+            assert!(carried.damaged[0].contains("step-00000002"), "{carried:?}");
+            let saved: Saved<()> = load_newest(new.path()).unwrap().unwrap();
+            assert_eq!(saved.step, 1);
+            fs::remove_dir_all(new.path().join("state")).unwrap();
+            fs::write(&path, sound).unwrap();
+        }
+        assert_eq!(carry_over(old.path(), new.path()).unwrap().step, Some(2));
+        assert!(new.path().join("metrics.jsonl").exists());
     }
 
     #[test]

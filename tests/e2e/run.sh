@@ -10,7 +10,7 @@ server=
 finish() { [ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$work"; }
 trap finish EXIT
 
-"$binary" serve --addr 127.0.0.1:0 >"$work/out" 2>"$work/log" &
+"$binary" serve --addr 127.0.0.1:0 --data-dir "$work/data" >"$work/out" 2>"$work/log" &
 server=$!
 for _ in $(seq 100); do
   grep -q ' ready on ' "$work/out" && break
@@ -35,6 +35,7 @@ export STEERSMAN="$binary"
 "$python" tests/e2e/clients.py
 "$python" tests/e2e/openapi_cases.py
 "$python" tests/e2e/soak.py 20
+"$python" tests/e2e/fine_tuning.py "$url"
 
 browser=$(command -v chromium || true)
 if [ -z "$browser" ] && [ "${CI:-}" = true ]; then

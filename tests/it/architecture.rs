@@ -14,6 +14,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("steering", &["types"]),
     ("text", &["types"]),
     ("store", &[]),
+    ("jobs", &["store"]),
     ("model", &["types", "kernel"]),
     ("engine", &["types", "telemetry", "kernel", "model"]),
     ("rewards", &["types", "steering", "text", "model"]),
@@ -35,6 +36,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "steering",
             "text",
             "store",
+            "jobs",
             "model",
             "engine",
             "rewards",
@@ -47,20 +49,21 @@ const LAYERS: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
-            "types", "bench", "steering", "text", "store", "model", "engine", "rewards", "eval",
-            "training", "service", "http", "config",
+            "types", "bench", "steering", "text", "store", "jobs", "model", "engine", "rewards",
+            "eval", "training", "service", "http", "config",
         ],
     ),
     ("main", &["cli"]),
 ];
 
 /// Outside crates that only some modules may speak.
-const KEPT_TO: [(&str, &[&str]); 11] = [
+const KEPT_TO: [(&str, &[&str]); 12] = [
     ("sqlx", &["store"]),
     ("axum", &["http"]),
-    ("hyper", &["http"]),
-    ("hyper_util", &["http"]),
+    ("hyper", &["bench", "http"]),
+    ("hyper_util", &["bench", "http"]),
     ("utoipa", &["http"]),
+    ("multer", &["http"]),
     (
         "candle_core",
         &["kernel", "model", "engine", "rewards", "training"],

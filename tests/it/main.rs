@@ -10,6 +10,7 @@ mod engine;
 mod fixtures;
 mod hostile;
 mod http;
+mod jobs;
 mod parity;
 mod rewards;
 mod store;

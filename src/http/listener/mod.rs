@@ -20,9 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::HttpSettings;
 use super::error::ApiError;
 use super::meters::HttpMeters;
+use super::{HttpSettings, Side};
 use crate::service::{App, Lifecycle, Phase};
 use crowd::{Crowd, Seat};
 pub use settings::ListenerSettings;
@@ -52,6 +52,7 @@ struct Host {
 pub async fn serve(
     listener: TcpListener,
     app: Arc<App>,
+    side: Side,
     settings: &HttpSettings,
     limits: ListenerSettings,
 ) -> io::Result<()> {
@@ -60,7 +61,7 @@ pub async fn serve(
     let meters = Arc::new(HttpMeters::default());
     let lifecycle = Arc::clone(app.lifecycle());
     let host = Arc::new(Host {
-        router: super::router_with(app, settings, Arc::clone(&meters)),
+        router: super::router_with(app, side, settings, Arc::clone(&meters)),
         lifecycle,
         meters,
         running: watch::Sender::new(0),

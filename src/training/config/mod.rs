@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use mo_odpo::{
     ConditioningSection, Guards, MoOdpoJob, NormalizationSettings, ObjectiveSection, PromptData,
@@ -144,6 +145,28 @@ impl Job {
         Self::parse(&text, path)
     }
 
+    /// Reads a job from JSON of the same shape, `kind` included.
+    pub fn from_json(value: Value) -> Result<Self, TrainingError> {
+        let probe: Probe = from_json(value.clone())?;
+        match probe.job.kind {
+            JobKind::Supervised => {
+                let job: SupervisedJob = from_json(value)?;
+                job.check()?;
+                Ok(Self::Supervised(Box::new(job)))
+            }
+            JobKind::RewardModel => {
+                let job: RewardModelJob = from_json(value)?;
+                job.check()?;
+                Ok(Self::RewardModel(Box::new(job)))
+            }
+            JobKind::MoOdpo => {
+                let job: MoOdpoJob = from_json(value)?;
+                job.check()?;
+                Ok(Self::MoOdpo(Box::new(job)))
+            }
+        }
+    }
+
     /// Reads a job from text; `path` is for messages only.
     pub fn parse(text: &str, path: &Path) -> Result<Self, TrainingError> {
         let probe: Probe = parse(text, path)?;
@@ -165,6 +188,11 @@ impl Job {
             }
         }
     }
+}
+
+fn from_json<T: DeserializeOwned>(value: Value) -> Result<T, TrainingError> {
+    serde_json::from_value(value)
+        .map_err(|error| TrainingError::setting("the job", error.to_string()))
 }
 
 /// Reads TOML strictly, with line and column in errors.

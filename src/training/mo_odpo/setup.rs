@@ -1,6 +1,6 @@
 //! Everything around an MO-ODPO step: loading, statistics, guards, saving, the finished policy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -267,13 +267,31 @@ impl<'a> Trainer<'a> {
     /// Writes the finished policy with its manifest to `policy/` in the job's folder.
     pub(super) fn publish(&self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
         let folder = self.job.job.output.join("policy");
-        self.policy.trainable().save(&self.job.job.model, &folder)?;
-        let manifest = self.manifest()?;
-        manifest
-            .save(&folder)
-            .map_err(|error| TrainingError::Steering(Box::new(error)))?;
+        self.write_policy(&folder)?;
         observer.log(&format!("wrote {}", folder.display()));
         Ok(())
+    }
+
+    /// Writes the policy as it is now where the observer wants it; the last step's is the result.
+    pub(super) fn publish_on_the_way(
+        &self,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), TrainingError> {
+        if self.step < self.job.job.steps
+            && let Some(folder) = observer.checkpoint_folder(self.step)
+        {
+            self.write_policy(&folder)?;
+            observer.published(self.step, &folder);
+        }
+        Ok(())
+    }
+
+    fn write_policy(&self, folder: &Path) -> Result<(), TrainingError> {
+        self.policy.trainable().save(&self.job.job.model, folder)?;
+        let manifest = self.manifest()?;
+        manifest
+            .save(folder)
+            .map_err(|error| TrainingError::Steering(Box::new(error)))
     }
 
     fn manifest(&self) -> Result<SteeringManifest, TrainingError> {

@@ -1,5 +1,6 @@
 //! The real router, in process, over a tiny model with a steerable policy.
 
+mod admin;
 mod chat;
 mod choices;
 pub(crate) mod client;

@@ -1,0 +1,35 @@
+//! Statuses and codes of files and training jobs.
+
+use axum::http::StatusCode;
+
+use super::{ApiError, INVALID, not_found};
+use crate::service::{FineTuningError, chain};
+
+impl From<FineTuningError> for ApiError {
+    fn from(error: FineTuningError) -> Self {
+        let message = chain(&error);
+        match error {
+            FineTuningError::Request(error) => error.into(),
+            FineTuningError::Off => not_found("fine_tuning_off", message),
+            FineTuningError::NoJob(_) => not_found("job_not_found", message).with_param("id"),
+            FineTuningError::NoFile(_) => not_found("file_not_found", message).with_param("id"),
+            FineTuningError::State { .. } => conflict("job_state", message),
+            FineTuningError::FileInUse { .. } => conflict("file_in_use", message),
+            FineTuningError::Rows(_) => Self::invalid("invalid_file", message).with_param("file"),
+            FineTuningError::TooLarge(_) => {
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                Self::new(status, INVALID, "file_too_large", message).with_param("file")
+            }
+            FineTuningError::Disk { .. } => {
+                // the cause stays in the log: it may tell where the data lie
+                tracing::error!("{message}");
+                let message = "the server cannot keep the file now: its disk refuses it";
+                Self::unavailable("disk_unavailable", message, 30)
+            }
+        }
+    }
+}
+
+fn conflict(code: &'static str, message: String) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "conflict_error", code, message)
+}

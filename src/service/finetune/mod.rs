@@ -1,0 +1,74 @@
+//! Fine-tuning as a service: files and jobs for those who ask, the work itself for the worker.
+//!
+//! A job is checked whole when it is made, against the same settings that `steersman train` reads,
+//! and stored with every default filled in: what runs later is what was shown.
+
+mod error;
+mod files;
+mod hyperparameters;
+mod intake;
+mod jobs;
+mod observer;
+mod spec;
+mod trouble;
+mod work;
+
+use std::path::{Path, PathBuf};
+
+use super::app::App;
+use crate::store::Store;
+
+pub use error::FineTuningError;
+pub use files::{FileInfo, FileOrder};
+pub use hyperparameters::{Hyperparameter, Method, Range, hyperparameters};
+pub use intake::{FileIntake, MAX_FILE_BYTES, MAX_LINE_BYTES};
+pub use jobs::{CheckpointInfo, EventInfo, JobInfo};
+pub use spec::NewJobInput;
+pub use work::TrainingWork;
+
+/// Where training jobs keep what they read and write: `files/` and `jobs/` of the data folder.
+/// Workers on other hosts see the same folder under the same path.
+#[derive(Debug, Clone)]
+pub struct FineTuning {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Whether the routes have a listener of their own.
+    pub apart: bool,
+}
+
+impl FineTuning {
+    /// In a data folder.
+    pub fn at(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            apart: false,
+        }
+    }
+
+    fn files(&self) -> PathBuf {
+        self.data_dir.join("files")
+    }
+
+    fn file(&self, id: &str) -> PathBuf {
+        self.files().join(format!("{id}.jsonl"))
+    }
+
+    fn job(&self, id: &str) -> PathBuf {
+        self.data_dir.join("jobs").join(id)
+    }
+}
+
+impl App {
+    /// Jobs, or the sentence that they are switched off.
+    fn fine_tuning(&self) -> Result<(&FineTuning, &Store), FineTuningError> {
+        match (&self.fine_tuning, &self.store) {
+            (Some(tuning), Some(store)) => Ok((tuning, store)),
+            _ => Err(FineTuningError::Off),
+        }
+    }
+
+    /// Whether the public listener has the routes of files and jobs too.
+    pub fn shares_admin_routes(&self) -> bool {
+        self.fine_tuning().is_ok_and(|(tuning, _)| !tuning.apart)
+    }
+}

@@ -1,0 +1,147 @@
+//! Passes on what a training run says: each step becomes an event with its numbers, and some
+//! steps a checkpoint, of which the last ones and the best one are kept.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::jobs::{JobProgress, StepNews};
+use crate::training::observe::{StepReport, TrainObserver};
+
+/// Checkpoints kept beside the best one.
+const KEPT: usize = 3;
+/// The number by which the best checkpoint is told: the mean weighted reward, normalised.
+const BEST_BY: &str = "score";
+
+/// Where a job's checkpoints lie.
+pub(super) struct CheckpointPlace {
+    /// The data folder.
+    pub(super) data_dir: PathBuf,
+    /// The job's folder in it.
+    pub(super) root: PathBuf,
+}
+
+/// Hears a training run for its job.
+pub(super) struct JobObserver<'a> {
+    progress: &'a JobProgress,
+    place: CheckpointPlace,
+    trained_tokens: i64,
+    /// Numbers of the last step.
+    pub(super) last: Map<String, Value>,
+    /// The last step.
+    pub(super) step: i64,
+}
+
+impl<'a> JobObserver<'a> {
+    /// Goes on counting from the tokens that earlier attempts trained on.
+    pub(super) fn new(
+        progress: &'a JobProgress,
+        place: CheckpointPlace,
+        trained_tokens: i64,
+    ) -> Self {
+        Self {
+            progress,
+            place,
+            trained_tokens,
+            last: Map::new(),
+            step: 0,
+        }
+    }
+}
+
+impl JobObserver<'_> {
+    /// Removes checkpoints that are neither of the last ones nor the best one.
+    fn thin_out(&self) {
+        let rows = self.progress.checkpoints();
+        let score = |metrics: &str| -> Option<f64> {
+            let metrics: Value = serde_json::from_str(metrics).ok()?;
+            metrics[BEST_BY].as_f64()
+        };
+        let best = rows
+            .iter()
+            .filter_map(|row| Some((score(&row.metrics)?, row.step)))
+            .max_by(|one, other| one.0.total_cmp(&other.0))
+            .map(|(_, step)| step);
+        for row in rows.iter().skip(KEPT) {
+            if Some(row.step) != best && self.progress.forget(row.step) {
+                // nobody knows of it any more; what cannot be removed only takes space
+                let _ = std::fs::remove_dir_all(self.place.data_dir.join(&row.folder));
+            }
+        }
+    }
+}
+
+/// The name of a metric where OpenAI's API has one for it.
+pub(super) fn renamed(name: &str) -> &str {
+    match name {
+        "loss" => "train_loss",
+        "test_loss" => "valid_loss",
+        name => name,
+    }
+}
+
+impl TrainObserver for JobObserver<'_> {
+    fn log(&mut self, line: &str) {
+        self.progress.note("info", line);
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        let step = i64::try_from(report.step).unwrap_or(i64::MAX);
+        let mut data = Map::new();
+        data.insert("step".to_owned(), json!(step));
+        data.insert("total_steps".to_owned(), json!(report.total_steps));
+        for (name, value) in report.metrics.iter().chain(&report.timings) {
+            // a number that is not finite becomes null
+            data.insert(renamed(name).to_owned(), json!(value));
+        }
+        if let Some(peak) = peak_memory_bytes() {
+            data.insert("peak_memory_bytes".to_owned(), json!(peak));
+        }
+        self.trained_tokens += report.metric("trained_tokens").map_or(0, |n| n as i64);
+        let loss = report.metric("loss");
+        let message = match loss {
+            Some(loss) => format!("step {step}/{}: loss {loss:.4}", report.total_steps),
+            None => format!("step {step}/{}: nothing to learn from", report.total_steps),
+        };
+        self.step = step;
+        self.progress.step(StepNews {
+            step,
+            total_steps: i64::try_from(report.total_steps).unwrap_or(i64::MAX),
+            trained_tokens: self.trained_tokens,
+            message,
+            data: Value::Object(data.clone()).to_string(),
+        });
+        self.last = data;
+    }
+
+    fn saved(&mut self, step: u64, _folder: &Path) {
+        self.progress.saved(i64::try_from(step).unwrap_or(i64::MAX));
+    }
+
+    fn checkpoint_folder(&mut self, step: u64) -> Option<PathBuf> {
+        // the attempt's own, so that a worker that lost its lease writes where nobody reads
+        let name = format!("step-{step:08}-attempt-{:08}", self.progress.attempt());
+        Some(self.place.root.join("checkpoints").join(name))
+    }
+
+    fn published(&mut self, step: u64, folder: &Path) {
+        let folder = folder.strip_prefix(&self.place.data_dir).unwrap_or(folder);
+        let metrics = Value::Object(self.last.clone()).to_string();
+        let step = i64::try_from(step).unwrap_or(i64::MAX);
+        self.progress
+            .checkpoint(step, &folder.to_string_lossy(), metrics);
+        self.thin_out();
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.progress.stop_requested()
+    }
+}
+
+/// Most memory that this process ever held, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}

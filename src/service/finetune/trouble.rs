@@ -1,0 +1,134 @@
+//! What an error means for a job: whether it waits to be resumed or is over, in words its owner
+//! can act on.
+
+use std::error::Error;
+use std::io;
+
+use crate::jobs::{JobEnd, JobTrouble};
+use crate::rewards::RewardError;
+use crate::service::chain;
+use crate::training::TrainingError;
+
+/// How an attempt that met `error` ends.
+pub(super) fn end_of(error: &TrainingError) -> JobEnd {
+    let told = chain(error);
+    if is_out_of_space(error) {
+        let message = format!(
+            "no space is left on the disk ({told}); what was saved is good: free some space and \
+             resume the job"
+        );
+        return JobEnd::Paused(JobTrouble::new("no_space", message));
+    }
+    match error {
+        TrainingError::Setting { name, reason } => JobEnd::Failed(JobTrouble {
+            code: "invalid_setting".to_owned(),
+            message: format!("setting `{name}`: {reason}"),
+            param: Some(name.clone()),
+        }),
+        TrainingError::Row { .. } | TrainingError::Data(_) => failed("invalid_data", told),
+        TrainingError::NotFinite { .. } => failed("not_finite", told),
+        TrainingError::KlCap { .. } => failed("kl_cap", told),
+        TrainingError::SelfCheck { .. } => failed("self_check", told),
+        TrainingError::State { .. } => failed("invalid_state", told),
+        TrainingError::Reward(source) if is_for_good(source) => failed("reward", told),
+        // the service or the disk behind a reward may come back; a missing reward is never a zero
+        TrainingError::Reward(_) => {
+            let message = format!(
+                "a reward cannot be had ({told}); what was saved is good: mend the reward and \
+                 resume the job"
+            );
+            JobEnd::Paused(JobTrouble::new("reward_unavailable", message))
+        }
+        TrainingError::File { .. } => failed("file", told),
+        _ => failed("internal", told),
+    }
+}
+
+fn failed(code: &str, message: String) -> JobEnd {
+    JobEnd::Failed(JobTrouble::new(code, message))
+}
+
+/// Whether another try would meet the same error: the job's own settings are at fault.
+fn is_for_good(error: &RewardError) -> bool {
+    matches!(
+        error,
+        RewardError::Setting { .. }
+            | RewardError::Pattern { .. }
+            | RewardError::Json { .. }
+            | RewardError::Row { .. }
+            | RewardError::UnknownQuestion { .. }
+            | RewardError::EmptySuite
+            | RewardError::Normalizer(_)
+            | RewardError::Text(_)
+            | RewardError::Tokenize { .. }
+    )
+}
+
+fn is_out_of_space(error: &TrainingError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let full = error.downcast_ref::<io::Error>().is_some_and(|error| {
+            let kind = error.kind();
+            kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded
+        });
+        if full {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: TrainingError, paused: bool, code: &str) {
+        let told = error.to_string();
+        let (found, trouble) = match end_of(&error) {
+            JobEnd::Paused(trouble) => (true, trouble),
+            JobEnd::Failed(trouble) => (false, trouble),
+            other => panic!("{told}: {other:?}"),
+        };
+        assert_eq!((found, trouble.code.as_str()), (paused, code), "{told}");
+        assert!(!trouble.message.is_empty());
+    }
+
+    #[test]
+    fn what_can_be_mended_pauses_and_what_cannot_fails() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        check(TrainingError::file("x", full()), true, "no_space");
+        let of_reward = RewardError::File {
+            path: "x".into(),
+            source: full(),
+        };
+        check(of_reward.into(), true, "no_space");
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        check(TrainingError::file("x", gone()), false, "file");
+        let lost = RewardError::File {
+            path: "x".into(),
+            source: gone(),
+        };
+        check(lost.into(), true, "reward_unavailable");
+        let missing = RewardError::Count {
+            reward: "r".into(),
+            expected: 2,
+            actual: 1,
+        };
+        check(missing.into(), true, "reward_unavailable");
+        check(RewardError::EmptySuite.into(), false, "reward");
+        let kl = TrainingError::KlCap {
+            step: 3,
+            kl: 9.0,
+            cap: 1.0,
+        };
+        check(kl, false, "kl_cap");
+        let nan = TrainingError::NotFinite {
+            step: 3,
+            what: "loss",
+            failures: 3,
+        };
+        check(nan, false, "not_finite");
+        check(TrainingError::setting("a", "b"), false, "invalid_setting");
+    }
+}

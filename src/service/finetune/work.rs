@@ -1,0 +1,156 @@
+//! The work of a training job, as its worker does it.
+//!
+//! Each attempt has a folder of its own, `jobs/ID/attempt-N`, and begins by taking over the sound
+//! states of the one before it. So a worker that slept past its lease writes where nobody reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::FineTuning;
+use super::observer::{CheckpointPlace, JobObserver, renamed};
+use super::spec::JobSpec;
+use super::trouble::end_of;
+use crate::jobs::{Job, JobEnd, JobProgress, JobTask, JobTrouble};
+use crate::training::config::{self, TrainWhat};
+use crate::training::observe::Ending;
+use crate::training::state::carry_over;
+use crate::training::{self, TrainingError};
+
+/// Trains what jobs describe.
+pub struct TrainingWork {
+    tuning: FineTuning,
+}
+
+impl TrainingWork {
+    /// Over a data folder.
+    pub fn new(tuning: FineTuning) -> Self {
+        Self { tuning }
+    }
+}
+
+impl Job for TrainingWork {
+    fn run(&self, task: &JobTask, progress: &JobProgress) -> JobEnd {
+        let spec: JobSpec = match serde_json::from_str(&task.spec) {
+            Ok(spec) => spec,
+            Err(error) => {
+                let message = format!("its settings cannot be read by this version: {error}");
+                return JobEnd::Failed(JobTrouble::new("invalid_setting", message));
+            }
+        };
+        match self.attempt(task, &spec, progress) {
+            Ok(end) => end,
+            Err(error) => end_of(&error),
+        }
+    }
+}
+
+impl TrainingWork {
+    fn attempt(
+        &self,
+        task: &JobTask,
+        spec: &JobSpec,
+        progress: &JobProgress,
+    ) -> Result<JobEnd, TrainingError> {
+        let root = self.tuning.job(task.id.as_str());
+        let output = root.join(folder_name(task.attempt));
+        fs::create_dir_all(&output).map_err(|source| TrainingError::file(&output, source))?;
+        let step = take_over(&root, task.attempt, progress)?;
+        let job = spec.job(|id| self.tuning.file(id), &output)?;
+        let place = CheckpointPlace {
+            data_dir: self.tuning.data_dir.clone(),
+            root: root.clone(),
+        };
+        let mut observer = JobObserver::new(progress, place, trained_tokens(&output, step));
+        if training::run(&job, &mut observer)? == Ending::Interrupted {
+            return Ok(JobEnd::Stopped);
+        }
+        let made = output.join(result_name(&job));
+        let folder = made.strip_prefix(&self.tuning.data_dir).unwrap_or(&made);
+        let folder = folder.to_string_lossy().into_owned();
+        let metrics = match observer.last.is_empty() {
+            // all steps were done before this attempt began
+            true => last_metrics(&output),
+            false => Value::Object(observer.last),
+        };
+        let steps = spec.steps();
+        progress.checkpoint(steps, &folder, metrics.to_string());
+        let result = json!({"fine_tuned_model": spec.name, "folder": folder});
+        Ok(JobEnd::Succeeded(result.to_string()))
+    }
+}
+
+fn folder_name(attempt: i64) -> String {
+    format!("attempt-{attempt:08}")
+}
+
+/// Where a finished run puts what it made.
+fn result_name(job: &config::Job) -> &'static str {
+    match job {
+        config::Job::MoOdpo(_) => "policy",
+        config::Job::Supervised(job) if job.policy.train == TrainWhat::Lora => "adapter",
+        config::Job::Supervised(_) | config::Job::RewardModel(_) => "model",
+    }
+}
+
+/// Takes the newest sound states of earlier attempts over into this one's folder; returns the
+/// step after which it goes on, 0 where it begins anew.
+fn take_over(root: &Path, attempt: i64, progress: &JobProgress) -> Result<u64, TrainingError> {
+    let target = root.join(folder_name(attempt));
+    let mut earlier = attempts(root)?;
+    earlier.retain(|folder| *folder < target);
+    while let Some(folder) = earlier.pop() {
+        let carried = carry_over(&folder, &target)?;
+        for damage in &carried.damaged {
+            progress.note("warn", format!("not used: {damage}"));
+        }
+        if let Some(step) = carried.step {
+            // what is older than the attempt that was taken over is not looked at again
+            for older in earlier {
+                fs::remove_dir_all(&older).map_err(|source| TrainingError::file(older, source))?;
+            }
+            return Ok(step);
+        }
+    }
+    Ok(0)
+}
+
+/// Folders of attempts, oldest first.
+fn attempts(root: &Path) -> Result<Vec<PathBuf>, TrainingError> {
+    let fail = |source| TrainingError::file(root, source);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().to_string_lossy().starts_with("attempt-") {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The steps that a folder's metrics tell of.
+fn metrics(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// Tokens trained on up to a step.
+fn trained_tokens(folder: &Path, step: u64) -> i64 {
+    let lines = metrics(folder).into_iter();
+    lines
+        .filter(|line| line["step"].as_u64().is_some_and(|done| done <= step))
+        .filter_map(|line| line["trained_tokens"].as_f64())
+        .map(|tokens| tokens as i64)
+        .sum()
+}
+
+fn last_metrics(folder: &Path) -> Value {
+    let last = metrics(folder).pop().unwrap_or_default();
+    let named = last.as_object().into_iter().flatten();
+    let named = named.map(|(name, value)| (renamed(name).to_owned(), value.clone()));
+    Value::Object(named.collect())
+}

@@ -1,0 +1,108 @@
+"""The official `openai` client against the admin routes: files, jobs, events, checkpoints."""
+
+import json
+import sys
+import time
+import urllib.request
+
+import openai
+
+url = sys.argv[1]
+client = openai.OpenAI(base_url=f"{url}/admin/v1", api_key="none", max_retries=0)
+questions = ["What is the capital of France?", "How many people live in Egypt?"]
+rows = [{"prompt": [{"role": "user", "content": text}]} for text in questions]
+content = "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def refused(kind, code, call):
+    try:
+        call()
+    except kind as error:
+        assert error.code == code, (error.code, code)
+        return str(error)
+    raise AssertionError(f"expected {kind.__name__} ({code})")
+
+
+def upload(text):
+    return client.files.create(file=("rows.jsonl", text.encode()), purpose="fine-tune")
+
+
+told = refused(openai.BadRequestError, "invalid_file", lambda: upload(content + "{\n"))
+assert "line 3" in told, told
+file = upload(content)
+assert (file.object, file.purpose, file.bytes) == ("file", "fine-tune", len(content)), file
+assert client.files.retrieve(file.id).model_dump() == file.model_dump()
+assert client.files.content(file.id).text == content
+assert [each.id for each in client.files.list()] == [file.id]
+
+
+def reward(goal):
+    rule = {"name": "length", "unit": "characters", "goal": goal, "scale": 40.0}
+    return {"kind": "rule", "rule": rule}
+
+
+method = {
+    "type": "mo_odpo",
+    "mo_odpo": {
+        "hyperparameters": {
+            "steps": 3,
+            "save_every": 1,
+            "batch_size": 2,
+            "max_tokens": 8,
+            "normalization_samples": 16,
+        },
+        "objectives": [
+            {"name": "brevity", "reward": reward("shorter")},
+            {"name": "detail", "reward": reward("longer")},
+        ],
+    },
+}
+jobs = client.fine_tuning.jobs
+
+
+def create(**options):
+    options = {"model": "facts", "training_file": file.id, "method": method, "seed": 7} | options
+    return jobs.create(**options)
+
+
+refused(openai.NotFoundError, "model_not_found", lambda: create(model="nobody"))
+paused = create(metadata={"team": "a"})
+assert (paused.object, paused.status) == ("fine_tuning.job", "queued"), paused
+assert paused.metadata == {"team": "a"}, paused
+paused = jobs.pause(paused.id)
+job = create(suffix="e2e")
+assert job.method.type == "mo_odpo", job.method
+assert [each.id for each in jobs.list(limit=1)] == [job.id, paused.id]
+
+waited = time.monotonic() + 240
+while True:
+    job = jobs.retrieve(job.id)
+    if job.status in ("succeeded", "failed", "cancelled"):
+        break
+    assert time.monotonic() < waited, job
+    time.sleep(0.3)
+assert job.status == "succeeded", job.error
+assert job.fine_tuned_model == "e2e", job
+
+events = list(jobs.list_events(job.id, limit=3))
+assert {event.object for event in events} == {"fine_tuning.job.event"}, events
+metrics = [event.data for event in events if event.type == "metrics"]
+assert len(metrics) == 3 and "train_loss" in metrics[0], metrics
+with urllib.request.urlopen(f"{url}/admin/v1/fine_tuning/jobs/{job.id}/events?stream=true") as tail:
+    lines = [line.decode().strip() for line in tail if line.startswith(b"data: ")]
+assert lines[-1] == "data: [DONE]" and len(lines) == len(events) + 1, lines
+(checkpoint,) = jobs.checkpoints.list(job.id)
+assert checkpoint.step_number == 3 and checkpoint.metrics.train_loss is not None, checkpoint
+
+paused = jobs.retrieve(paused.id)
+assert paused.status == "paused", paused
+assert jobs.resume(paused.id).status in ("queued", "running")
+cancelled = jobs.cancel(paused.id)
+assert cancelled.status in ("cancelled", "running"), cancelled
+refused(openai.ConflictError, "job_state", lambda: jobs.cancel(job.id))
+refused(openai.NotFoundError, "job_not_found", lambda: jobs.retrieve("ftjob-nobody"))
+while jobs.retrieve(paused.id).status != "cancelled":
+    assert time.monotonic() < waited, paused
+    time.sleep(0.3)
+assert client.files.delete(file.id).deleted
+print(f"openai {openai.__version__}: files, jobs, events and checkpoints as expected")

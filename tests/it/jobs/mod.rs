@@ -1,0 +1,5 @@
+//! Training jobs from the store to the finished checkpoint, in process and in worker processes.
+
+pub(crate) mod bench;
+mod lifecycle;
+mod process;
