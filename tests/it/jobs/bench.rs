@@ -121,7 +121,7 @@ impl Bench {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), waiting)
+        tokio::time::timeout(Duration::from_secs(600), waiting)
             .await
             .unwrap_or_else(|_| panic!("{job} was never as wanted"))
     }

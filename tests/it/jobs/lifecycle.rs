@@ -83,7 +83,7 @@ pub(super) fn outcome(bench: &Bench, job: &str) -> (String, Vec<u8>) {
 #[tokio::test]
 async fn a_job_pauses_within_a_step_and_goes_on_to_the_bit() {
     let bench = Bench::start().await;
-    let long = json!({"steps": 200, "save_every": 150});
+    let long = json!({"steps": 30, "save_every": 25});
     let job = bench.mo_odpo(long.clone()).await;
     let runner = bench.runner();
     let watch = async {
@@ -94,7 +94,7 @@ async fn a_job_pauses_within_a_step_and_goes_on_to_the_bit() {
             .until(&job.id, |job| job.status == JobStatus::Paused)
             .await;
         // the step under way when it was asked, and those done before the asking was read
-        assert!(paused.step < 200, "{} then {}", seen.step, paused.step);
+        assert!(paused.step < 30, "{} then {}", seen.step, paused.step);
         paused
     };
     let (ran, paused) = tokio::join!(runner.run_one(), watch);
@@ -174,7 +174,7 @@ async fn a_cancelled_job_ends_within_a_step_and_is_over() {
 #[tokio::test]
 async fn a_worker_that_closes_leaves_its_job_to_the_next() {
     let bench = Bench::start().await;
-    let long = json!({"steps": 150, "save_every": 140});
+    let long = json!({"steps": 24, "save_every": 20});
     let job = bench.mo_odpo(long.clone()).await;
     let runner = bench.runner();
     let close = async {
@@ -294,7 +294,7 @@ async fn a_file_that_was_damaged_since_fails_the_job_by_line() {
 #[tokio::test]
 async fn a_damaged_state_is_told_and_the_one_before_it_used() {
     let bench = Bench::start().await;
-    let more = json!({"steps": 150, "save_every": 3});
+    let more = json!({"steps": 24, "save_every": 3});
     let job = bench.mo_odpo(more.clone()).await;
     let runner = bench.runner();
     let pause = async {
