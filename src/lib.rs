@@ -13,6 +13,7 @@ pub mod text;
 pub mod model;
 
 pub mod engine;
+pub mod registry;
 pub mod rewards;
 
 pub mod eval;

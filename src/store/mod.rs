@@ -9,6 +9,7 @@ mod comparisons;
 mod dialect;
 mod error;
 mod keys;
+mod policies;
 mod postgres;
 mod profiles;
 mod sqlite;
@@ -20,6 +21,7 @@ use dialect::Db;
 pub use comparisons::ComparisonRow;
 pub use error::StoreError;
 pub use keys::KeyRow;
+pub use policies::{PolicyChange, PolicyCheckpointRow, PolicyHistoryRow, PolicyRow};
 pub use profiles::{Expected, ProfileDraft, ProfileRow, Written};
 
 /// Where the state lies.

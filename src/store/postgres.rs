@@ -14,11 +14,18 @@ use super::dialect::migrator;
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 8;
 
-const STEPS: [(i64, &str, &str); 1] = [(
-    1,
-    "profiles and keys",
-    include_str!("migrations/postgres/0001_profiles_and_keys.sql"),
-)];
+const STEPS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "profiles and keys",
+        include_str!("migrations/postgres/0001_profiles_and_keys.sql"),
+    ),
+    (
+        3,
+        "policies",
+        include_str!("migrations/postgres/0003_policies.sql"),
+    ),
+];
 
 pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {

@@ -18,11 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// SQLite writes one at a time; more connections only let reads pass by.
 const CONNECTIONS: u32 = 4;
 
-const STEPS: [(i64, &str, &str); 1] = [(
-    1,
-    "profiles and keys",
-    include_str!("migrations/sqlite/0001_profiles_and_keys.sql"),
-)];
+const STEPS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "profiles and keys",
+        include_str!("migrations/sqlite/0001_profiles_and_keys.sql"),
+    ),
+    (
+        3,
+        "policies",
+        include_str!("migrations/sqlite/0003_policies.sql"),
+    ),
+];
 
 pub(super) async fn open(dir: &Path) -> Result<SqlitePool, StoreError> {
     let in_folder = |source| StoreError::Folder {

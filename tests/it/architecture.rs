@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 /// Each module, lowest first, with the modules it may import. A row lists only rows above it, so
 /// the table itself shows that there is no cycle.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("types", &[]),
     ("kernel", &[]),
     ("steering", &["types"]),
     ("text", &["types"]),
     ("store", &[]),
+    ("registry", &["store"]),
     ("model", &["types", "kernel"]),
     ("engine", &["types", "kernel", "model"]),
     ("rewards", &["types", "steering", "text", "model"]),
@@ -28,7 +29,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "service",
         &[
-            "types", "steering", "text", "store", "model", "engine", "rewards", "eval", "training",
+            "types", "steering", "text", "store", "registry", "model", "engine", "rewards", "eval",
+            "training",
         ],
     ),
     ("http", &["types", "steering", "service"]),

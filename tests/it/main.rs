@@ -9,6 +9,7 @@ mod engine;
 mod fixtures;
 mod http;
 mod parity;
+mod registry;
 mod rewards;
 mod store;
 mod text;

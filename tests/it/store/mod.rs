@@ -4,5 +4,6 @@
 mod backends;
 mod contract;
 mod crash;
+mod policies;
 
 pub(crate) use backends::backends;
