@@ -14,11 +14,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::logging::{self, LogFilterError};
 use crate::config::{ConfigError, Settings, SettingsLayer};
 use crate::http;
-use crate::service::{App, LoadError, OpenToAll, Phase, may_listen};
+use crate::service::{App, LoadError, OpenToAll, Phase, PromotionError, chain, may_listen};
 use crate::store::{Store, StoreError};
 
 /// How long cut streams get to tell their clients so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often promotions of other servers are looked for.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(5);
 
 /// Serve a model over HTTP.
 #[derive(Debug, Args)]
@@ -50,6 +53,8 @@ pub(super) enum ServeError {
     },
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error("the policies that were promoted cannot be read")]
+    Promoted(#[from] PromotionError),
     #[error("the server failed")]
     Io(#[from] io::Error),
 }
@@ -83,12 +88,16 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
     let app = tokio::select! {
         loaded = loading => match loaded {
-            Ok(app) => Arc::new(app?.with_store(store)),
+            Ok(app) => app?
+                .with_store(store.clone())
+                .with_registry(&settings.store.data_dir, store)
+                .await?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         },
         () = signals.next() => return Ok(()),
     };
     tracing::info!(ms = started.elapsed().as_millis(), "model loaded");
+    tokio::spawn(follow(Arc::clone(&app)));
     let addr = listener.local_addr()?;
     super::print(&format!(
         "steersman {} ready on http://{addr}\n",
@@ -101,6 +110,17 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
         Duration::from_secs(settings.drain_seconds),
     )
     .await
+}
+
+/// Takes over promotions that other servers make in the same store.
+async fn follow(app: Arc<App>) {
+    let mut turns = tokio::time::interval(FOLLOWED_EVERY);
+    loop {
+        turns.tick().await;
+        if let Err(error) = app.follow().await {
+            tracing::warn!("promotions cannot be read: {}", chain(&error));
+        }
+    }
 }
 
 /// Serves until a signal, then lets running answers finish, then cuts what is left.

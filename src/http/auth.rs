@@ -32,6 +32,7 @@ enum Need {
 
 const GENERATE: Need = Need::Scoped(Scope::Generate);
 const PROFILES: Need = Need::Scoped(Scope::Profiles);
+const ADMIN: Need = Need::Scoped(Scope::Admin);
 
 /// Every route that may be mounted: path, method, need. `HEAD` goes by `GET`.
 const ROUTES: &[(&str, Method, Need)] = &[
@@ -62,6 +63,9 @@ const ROUTES: &[(&str, Method, Need)] = &[
     ("/v1/profiles/{id}", Method::DELETE, PROFILES),
     ("/v1/profiles/{id}/comparisons", Method::POST, PROFILES),
     ("/v1/profiles/{id}/comparisons/next", Method::POST, PROFILES),
+    ("/admin/v1/policies", Method::GET, ADMIN),
+    ("/admin/v1/policies/{id}/promote", Method::POST, ADMIN),
+    ("/admin/v1/policies/rollback", Method::POST, ADMIN),
 ];
 
 /// Lets a request through to its route, or says why not.

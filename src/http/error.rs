@@ -3,6 +3,8 @@
 //! The only place that knows statuses. A server's fault is told by the request's id alone; its
 //! cause goes to the log.
 
+mod promotion;
+
 use std::time::Duration;
 
 use axum::Json;

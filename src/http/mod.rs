@@ -4,6 +4,7 @@
 //! went wrong becomes a status and a code in `error` alone. `openapi/openapi.json` is generated
 //! from the handlers.
 
+mod admin;
 mod asking;
 mod auth;
 mod body;
@@ -50,6 +51,7 @@ pub fn router(app: Arc<App>) -> Router {
     let (routes, document) = routes().split_for_parts();
     let document = Arc::<str>::from(openapi::render(document));
     routes
+        .merge(admin::plain_routes())
         .route(
             "/v1/models/{id}/{*rest}",
             get(openai::get_model_with_slashes),

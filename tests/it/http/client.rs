@@ -55,7 +55,11 @@ impl Server {
 
     /// Of an app.
     pub(super) fn of(app: App) -> Self {
-        let app = Arc::new(app);
+        Self::shared_by(Arc::new(app))
+    }
+
+    /// Of an app that somebody else has too.
+    pub(super) fn shared_by(app: Arc<App>) -> Self {
         Self {
             router: router(Arc::clone(&app)),
             app,

@@ -13,6 +13,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod profiles;
+mod promotion;
 mod refused;
 mod structured;
 mod surface;
