@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod model;
 
 pub mod engine;
+pub mod registry;
 pub mod rewards;
 
 pub mod eval;

@@ -15,11 +15,16 @@ use super::logging::{self, LogFilterError};
 use super::worker_process::WorkerProcess;
 use crate::config::{ConfigError, FineTuningMode, Gathered, Settings, SettingsLayer};
 use crate::http::{self, Side};
-use crate::service::{App, FineTuning, LoadError, OpenToAll, Phase, may_listen};
+use crate::service::{
+    App, FineTuning, LoadError, OpenToAll, Phase, PromotionError, chain, may_listen,
+};
 use crate::store::{Store, StoreError};
 
 /// How long cut streams get to tell their clients so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often promotions of other servers are looked for.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(5);
 
 /// Serve a model over HTTP.
 #[derive(Debug, Args)]
@@ -60,6 +65,8 @@ pub(super) enum ServeError {
     },
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error("the policies that were promoted cannot be read")]
+    Promoted(#[from] PromotionError),
     #[error("the server failed")]
     Io(#[from] io::Error),
 }
@@ -131,14 +138,16 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
         },
         () = signals.next() => return Ok(()),
     };
-    let app = Arc::new(match settings.fine_tuning {
+    let app = match settings.fine_tuning {
         FineTuningMode::Off => app,
         FineTuningMode::Local | FineTuningMode::Remote => app.with_fine_tuning(FineTuning {
             apart: admin.is_some(),
             ..FineTuning::at(&settings.data_dir)
         }),
-    });
+    };
+    let app = app.with_registry(&settings.data_dir, store.clone()).await?;
     tracing::info!(ms = started.elapsed().as_millis(), "model loaded");
+    tokio::spawn(follow(Arc::clone(&app)));
     let addr = listener.local_addr()?;
     super::print(&format!(
         "steersman {} ready on http://{addr}\n",
@@ -169,6 +178,17 @@ async fn serve_admin(listener: TcpListener, app: Arc<App>, settings: Settings) {
     let (routes, limits) = (settings.http(), settings.listener());
     if let Err(error) = http::serve(listener, app, Side::Admin, &routes, limits).await {
         tracing::error!("the admin routes are gone: {error}");
+    }
+}
+
+/// Takes over promotions that other servers make in the same store.
+async fn follow(app: Arc<App>) {
+    let mut turns = tokio::time::interval(FOLLOWED_EVERY);
+    loop {
+        turns.tick().await;
+        if let Err(error) = app.follow().await {
+            tracing::warn!("promotions cannot be read: {}", chain(&error));
+        }
     }
 }
 

@@ -90,6 +90,9 @@ const ROUTES: &[(&str, Method, Need)] = &[
         Method::GET,
         ADMIN,
     ),
+    ("/admin/v1/policies", Method::GET, ADMIN),
+    ("/admin/v1/policies/{id}/promote", Method::POST, ADMIN),
+    ("/admin/v1/policies/rollback", Method::POST, ADMIN),
 ];
 
 /// Lets a request through to its route, or says why not.

@@ -4,6 +4,7 @@
 //! cause goes to the log.
 
 mod fine_tuning;
+mod promotion;
 
 use std::time::Duration;
 

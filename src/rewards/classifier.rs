@@ -5,10 +5,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tokenizers::{EncodeInput, TruncationDirection, TruncationParams, TruncationStrategy};
 
+use super::remote::Transcript;
 use super::{Exchange, RewardError, RewardModel};
 use crate::model::classifier::SequenceClassifier;
 use crate::text::PromptEncoder;
-use crate::types::{Message, Role, TokenId};
+use crate::types::{Message, TokenId};
 
 /// How prompt and answer become what the classifier reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +85,11 @@ impl ClassifierReward {
                 Ok((ids, Vec::new()))
             }
             Encoder::Texts { tokenizer, input } => {
-                let text = join_turns(exchange.prompt, *input);
+                let transcript = match input {
+                    ClassifierInput::HhPair => Transcript::Hh,
+                    _ => Transcript::Plain,
+                };
+                let text = transcript.of_prompt(exchange.prompt);
                 let answer = exchange.completion;
                 let both: EncodeInput<'_> = match input {
                     ClassifierInput::Joined => format!("{text} {answer}").into(),
@@ -124,22 +129,6 @@ impl RewardModel for ClassifierReward {
         let logits = self.classifier.logits(&ids, types)?;
         Ok(logits.into_iter().map(|row| row[self.label]).collect())
     }
-}
-
-fn join_turns(prompt: &[Message], input: ClassifierInput) -> String {
-    if input == ClassifierInput::HhPair {
-        let turn = |message: &Message| match message.role {
-            Role::Assistant => format!("\n\nAssistant: {}", message.content),
-            _ => format!("\n\nHuman: {}", message.content),
-        };
-        let turns: String = prompt.iter().map(turn).collect();
-        return format!("{turns}\n\nAssistant:");
-    }
-    let turns: Vec<&str> = prompt
-        .iter()
-        .map(|message| message.content.as_str())
-        .collect();
-    turns.join("\n")
 }
 
 fn dialogue(dir: &Path, name: &str) -> Result<Encoder, RewardError> {

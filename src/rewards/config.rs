@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::{HttpConfig, HttpReward, JudgeConfig, JudgeReward};
 use super::rules::RuleConfig;
 use super::{ClassifierInput, ClassifierReward, RewardError, RewardModel};
 
@@ -27,6 +28,17 @@ pub enum RewardConfig {
         /// Which rule, with its settings.
         rule: RuleConfig,
     },
+    /// A reward server.
+    Http(HttpConfig),
+    /// A chat model that grades.
+    Judge(JudgeConfig),
+}
+
+impl RewardConfig {
+    /// Whether texts leave this process to be scored.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Judge(_))
+    }
 }
 
 /// The reward that `config` describes: settings checked, files read, tensors loaded.
@@ -36,5 +48,7 @@ pub fn build(config: &RewardConfig) -> Result<Box<dyn RewardModel>, RewardError>
             Ok(Box::new(ClassifierReward::load(path, *label, *input)?))
         }
         RewardConfig::Rule { rule } => rule.build(),
+        RewardConfig::Http(config) => Ok(Box::new(HttpReward::new(config)?)),
+        RewardConfig::Judge(config) => Ok(Box::new(JudgeReward::new(config)?)),
     }
 }

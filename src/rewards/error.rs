@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::remote::ServiceError;
 use crate::model::ModelError;
 use crate::text::TextError;
 
@@ -83,6 +84,17 @@ pub enum RewardError {
         /// What it returned.
         value: f32,
     },
+    /// A service did not answer as it should, after all attempts that it has.
+    #[error("the reward service `{reward}` failed, asked {attempts} times")]
+    Service {
+        /// The reward's name.
+        reward: String,
+        /// How often it was asked.
+        attempts: u32,
+        /// The last failure.
+        #[source]
+        source: ServiceError,
+    },
     /// A suite without rewards.
     #[error("a reward suite needs at least one reward")]
     EmptySuite,
@@ -106,6 +118,11 @@ pub enum RewardError {
 }
 
 impl RewardError {
+    /// Whether a service is at fault, so that the job can go on once that is mended.
+    pub fn is_service_failure(&self) -> bool {
+        matches!(self, Self::Service { .. })
+    }
+
     pub(super) fn setting(reward: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Setting {
             reward: reward.into(),

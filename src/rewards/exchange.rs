@@ -36,6 +36,7 @@ pub trait RewardModel: Send + Sync {
     /// The name used in messages and reports.
     fn name(&self) -> &str;
 
-    /// One finite value for each exchange, in order; each value depends on its exchange alone.
+    /// One finite value for each exchange, in order. Each value depends on its exchange alone,
+    /// but where a judge was told to compare the answers that stand side by side.
     fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<f32>, RewardError>;
 }

@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod exchange;
 mod normalize;
+pub mod remote;
 pub mod rules;
 mod suite;
 

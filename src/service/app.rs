@@ -1,6 +1,6 @@
 //! The running product: one base, the policies over it, one engine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,18 @@ use super::finetune::FineTuning;
 use super::folder::ModelFolder;
 use super::keys::KeyRing;
 use super::lifecycle::Lifecycle;
+use super::live::{LivePolicies, Slot};
 use super::meters::Meters;
 use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
 use super::structured::Grammars;
 use crate::engine::{EngineConfig, EngineHandle};
 use crate::model::{Decoder, Dtype, LoraAdapter};
+use crate::registry::Registry;
 use crate::store::Store;
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::base_hash;
+use crate::types::TokenId;
 
 /// What the service can be told; the rest is the checkpoint's.
 #[derive(Debug, Clone)]
@@ -44,7 +47,8 @@ impl Default for ServiceSettings {
     }
 }
 
-/// Everything that answers requests. Shared by every connection, changed by none.
+/// Everything that answers requests. Shared by every connection; what changes is which version of
+/// a policy is live.
 pub struct App {
     pub(super) engine: EngineHandle<LoraAdapter>,
     pub(super) encoder: Arc<PromptEncoder>,
@@ -56,11 +60,19 @@ pub struct App {
     pub(super) store: Option<Store>,
     /// Training jobs and their files; `None` where they are switched off.
     pub(super) fine_tuning: Option<FineTuning>,
+    /// Checkpoints that can be promoted; `None` on the command line.
+    pub(super) registry: Option<Registry>,
+    /// Held by whoever changes a policy.
+    pub(super) changing: tokio::sync::Mutex<()>,
     keys: KeyRing,
     pub(super) grammars: Grammars,
-    policies: Vec<Arc<LivePolicy>>,
+    pub(super) live: LivePolicies,
     default: usize,
-    dtype: &'static str,
+    /// What every version of every policy must fit.
+    decoder: Arc<Decoder>,
+    base_hash: String,
+    root: PathBuf,
+    stop_ids: Vec<TokenId>,
 }
 
 impl App {
@@ -87,16 +99,16 @@ impl App {
             hash: &hash,
             root,
         };
-        let policies = folder
+        let slots = folder
             .policies
             .iter()
-            .map(|policy| LivePolicy::load(policy, &base).map(Arc::new))
+            .map(|policy| LivePolicy::load(policy, &base).map(Slot::of_folder))
             .collect::<Result<Vec<_>, _>>()?;
         let mut eos = decoder.config().eos_token_ids.clone();
         eos.extend(encoder.tokenizer().eos_ids());
         let defaults = SamplingDefaults::load(root, &eos, settings.default_max_tokens)?;
-        let dtype = decoder.precision().name();
-        let engine = EngineHandle::start(Arc::new(decoder), settings.engine.clone())
+        let decoder = Arc::new(decoder);
+        let engine = EngineHandle::start(Arc::clone(&decoder), settings.engine.clone())
             .map_err(LoadError::Engine)?;
         Ok(Self {
             engine,
@@ -107,11 +119,16 @@ impl App {
             queue_patience: settings.queue_patience,
             store: None,
             fine_tuning: None,
+            registry: None,
+            changing: tokio::sync::Mutex::default(),
             keys: KeyRing::default(),
             grammars: Grammars::default(),
-            policies,
+            live: LivePolicies::new(slots),
             default: folder.default,
-            dtype,
+            decoder,
+            base_hash: hash,
+            root: folder.root,
+            stop_ids: eos,
         })
     }
 
@@ -144,42 +161,68 @@ impl App {
         }
     }
 
-    /// Every model, the base first.
-    pub fn policies(&self) -> &[Arc<LivePolicy>] {
-        &self.policies
+    /// The live version of every model, the base first.
+    pub fn policies(&self) -> Vec<Arc<LivePolicy>> {
+        let slots = self.live.now();
+        slots
+            .iter()
+            .map(|slot| Arc::clone(&slot.live.policy))
+            .collect()
     }
 
     /// The policy that answers where no model is named.
-    pub fn default_policy(&self) -> &Arc<LivePolicy> {
-        &self.policies[self.default]
+    pub fn default_policy(&self) -> Arc<LivePolicy> {
+        Arc::clone(&self.live.now()[self.default].live.policy)
     }
 
-    /// The policy of an id; `None` is the default one.
+    /// The live version of an id; `None` is the default one.
     ///
     /// # Errors
     /// No model has this id.
-    pub fn policy(&self, id: Option<&str>) -> Result<&Arc<LivePolicy>, RequestError> {
+    pub fn policy(&self, id: Option<&str>) -> Result<Arc<LivePolicy>, RequestError> {
+        self.slot(id).map(|slot| slot.live.policy)
+    }
+
+    /// The version that takes the next request for an id: a canary where its turn has come.
+    ///
+    /// # Errors
+    /// No model has this id.
+    pub(super) fn answering(&self, id: Option<&str>) -> Result<Arc<LivePolicy>, RequestError> {
+        self.slot(id).map(|slot| self.live.next_of(&slot))
+    }
+
+    fn slot(&self, id: Option<&str>) -> Result<Slot, RequestError> {
+        let slots = self.live.now();
         let Some(id) = id else {
-            return Ok(self.default_policy());
+            return Ok(slots[self.default].clone());
         };
-        self.policies
-            .iter()
-            .find(|policy| policy.id == id)
-            .ok_or_else(|| {
-                let known: Vec<_> = self
-                    .policies
-                    .iter()
-                    .map(|p| format!("`{}`", p.id))
-                    .collect();
-                RequestError::ModelNotFound {
-                    asked: clipped(id),
-                    known: format!(
-                        "{} (the default is `{}`)",
-                        known.join(", "),
-                        self.default_policy().id
-                    ),
-                }
-            })
+        let found = slots.iter().find(|slot| slot.id == id);
+        found.cloned().ok_or_else(|| {
+            let known: Vec<_> = slots.iter().map(|slot| format!("`{}`", slot.id)).collect();
+            RequestError::ModelNotFound {
+                asked: clipped(id),
+                known: format!(
+                    "{} (the default is `{}`)",
+                    known.join(", "),
+                    slots[self.default].id
+                ),
+            }
+        })
+    }
+
+    /// What a further version of a policy must fit.
+    pub(super) fn base(&self) -> BaseParts<'_> {
+        BaseParts {
+            decoder: &self.decoder,
+            encoder: &self.encoder,
+            hash: &self.base_hash,
+            root: &self.root,
+        }
+    }
+
+    /// Tokens that end an answer.
+    pub(super) fn stop_ids(&self) -> &[TokenId] {
+        &self.stop_ids
     }
 
     /// Tokens that prompt and completion may have together.
@@ -189,7 +232,7 @@ impl App {
 
     /// In what numbers linear layers multiply: `f32` or `bf16`.
     pub fn dtype(&self) -> &'static str {
-        self.dtype
+        self.decoder.precision().name()
     }
 
     /// Says which phase the process is in.

@@ -169,7 +169,7 @@ impl App {
                            to be learned";
             return Err(RequestError::invalid("model", problem));
         }
-        self.policy(selector.id.as_deref()).map(Arc::clone)
+        self.policy(selector.id.as_deref())
     }
 
     /// `[answer][objective]`, on the reward models' own scales.

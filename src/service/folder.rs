@@ -138,7 +138,7 @@ fn base_id(root: &Path) -> String {
     }
 }
 
-fn is_model_id(name: &str) -> bool {
+pub(super) fn is_model_id(name: &str) -> bool {
     let first = name
         .chars()
         .next()

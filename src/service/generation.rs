@@ -13,7 +13,7 @@ use super::policy::LivePolicy;
 use super::prompt::{PromptInput, PromptTokens};
 use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput, seed_of};
-use super::selector::Selector;
+use super::selector::{Selector, Suffix};
 use crate::engine::{EngineError, GenerationRequest, Guidance};
 use crate::text::GrammarSource;
 use crate::types::{ControlSpan, SamplingParams, TokenConstraint};
@@ -269,8 +269,21 @@ impl App {
         access: &Access,
     ) -> Result<Steered, RequestError> {
         let selector = Selector::parse(model)?;
-        let policy = Arc::clone(self.policy(selector.id.as_deref())?);
-        let mut gathered = self.explicit_weights(offers, selector.suffix).await?;
+        let policy = self.answering(selector.id.as_deref())?;
+        self.steer_policy(policy, selector.suffix, offers, access)
+            .await
+    }
+
+    /// The same for a policy that was already taken, so that all parts of a request have one
+    /// version.
+    pub(super) async fn steer_policy(
+        &self,
+        policy: Arc<LivePolicy>,
+        suffix: Option<Suffix>,
+        offers: &WeightsOffers,
+        access: &Access,
+    ) -> Result<Steered, RequestError> {
+        let mut gathered = self.explicit_weights(offers, suffix).await?;
         let Some(manifest) = &policy.manifest else {
             if let Some(&(from, _)) = gathered.first() {
                 let (model, steerable) = (policy.id.clone(), self.describe_steerable());

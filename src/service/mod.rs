@@ -16,10 +16,12 @@ mod inspect;
 mod keys;
 mod lifecycle;
 mod limits;
+mod live;
 mod meters;
 mod offer;
 mod policy;
 mod profiles;
+mod promotion;
 mod prompt;
 mod readiness;
 mod resolve;
@@ -30,8 +32,10 @@ mod structured;
 mod sweep;
 mod tokens;
 
+pub use crate::eval::sweep::{EvalPrompt, SweepSettings};
 pub use crate::jobs::{JobStatus, JobTrouble};
 pub use crate::model::{Dtype, UnknownDtype};
+pub use crate::registry::RegistryError;
 pub use crate::store::JobTurn;
 pub use crate::text::GrammarSource;
 pub use access::{Access, AccessError, OpenToAll, Scope, WeightRange, may_listen};
@@ -54,6 +58,10 @@ pub use limits::Standing;
 pub use offer::{RawWeights, WeightsOffers, WeightsSource};
 pub use policy::LivePolicy;
 pub use profiles::{MAX_PAGE, Profile, ProfileInput};
+pub use promotion::{
+    CanaryStanding, CheckpointSource, CheckpointStanding, FreshEvaluation, GateBaseline,
+    GateFinding, GateSettings, PolicyStanding, Promoted, Promotion, PromotionError,
+};
 pub use prompt::PromptInput;
 pub use readiness::Unready;
 pub use sampling::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, SamplingInput};

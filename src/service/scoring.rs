@@ -71,6 +71,10 @@ impl LivePolicy {
 
 fn load_reward(config: Value) -> Result<Box<dyn RewardModel>, String> {
     let config: RewardConfig = serde_json::from_value(config).map_err(|error| error.to_string())?;
+    if config.is_remote() {
+        // a downloaded checkpoint must not decide where callers' texts are sent
+        return Err("it is a service, and a manifest may not name one to send texts to".to_owned());
+    }
     build(&config).map_err(|error| chain(&error))
 }
 

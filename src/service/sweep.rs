@@ -13,6 +13,7 @@ use super::offer::{RawWeights, WeightsOffers};
 use super::policy::LivePolicy;
 use super::prompt::PromptInput;
 use super::scoring::{Scored, score};
+use super::selector::Selector;
 use crate::eval::pareto::front;
 use crate::eval::sweep::weight_grid;
 use crate::types::{FinishReason, Message, Usage};
@@ -180,7 +181,10 @@ impl App {
                 body: Some(raw),
                 ..WeightsOffers::default()
             };
-            let point = self.steer(model, &offers, access).await;
+            // a promotion meanwhile must not mix versions in one sweep
+            let policy = Arc::clone(&plain.policy);
+            let suffix = Selector::parse(model)?.suffix;
+            let point = self.steer_policy(policy, suffix, &offers, access).await;
             steered.push(point.map_err(|source| RequestError::Point {
                 index,
                 source: Box::new(source),

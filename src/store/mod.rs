@@ -13,6 +13,7 @@ mod job_turns;
 mod job_writes;
 mod jobs;
 mod keys;
+mod policies;
 mod postgres;
 mod profiles;
 mod sqlite;
@@ -28,6 +29,7 @@ pub use job_turns::{JobTurn, Turned};
 pub use job_writes::{CheckpointRow, JobChange, JobFence, JobWritten};
 pub use jobs::{EventDraft, EventRow, JobDraft, JobRow};
 pub use keys::KeyRow;
+pub use policies::{PolicyChange, PolicyCheckpointRow, PolicyHistoryRow, PolicyRow};
 pub use profiles::{Expected, ProfileDraft, ProfileRow, Written};
 
 /// Where the state lies.

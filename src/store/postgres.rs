@@ -14,7 +14,7 @@ use super::dialect::migrator;
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 8;
 
-const STEPS: [(i64, &str, &str); 2] = [
+const STEPS: [(i64, &str, &str); 3] = [
     (
         1,
         "profiles and keys",
@@ -24,6 +24,11 @@ const STEPS: [(i64, &str, &str); 2] = [
         2,
         "jobs and files",
         include_str!("migrations/postgres/0002_jobs_and_files.sql"),
+    ),
+    (
+        3,
+        "policies",
+        include_str!("migrations/postgres/0003_policies.sql"),
     ),
 ];
 

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// SQLite writes one at a time; more connections only let reads pass by.
 const CONNECTIONS: u32 = 4;
 
-const STEPS: [(i64, &str, &str); 2] = [
+const STEPS: [(i64, &str, &str); 3] = [
     (
         1,
         "profiles and keys",
@@ -28,6 +28,11 @@ const STEPS: [(i64, &str, &str); 2] = [
         2,
         "jobs and files",
         include_str!("migrations/sqlite/0002_jobs_and_files.sql"),
+    ),
+    (
+        3,
+        "policies",
+        include_str!("migrations/sqlite/0003_policies.sql"),
     ),
 ];
 

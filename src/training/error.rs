@@ -116,6 +116,12 @@ pub enum TrainingError {
 }
 
 impl TrainingError {
+    /// Whether a reward service is at fault: the job pauses, and goes on from its saved state once
+    /// that is mended.
+    pub fn is_service_failure(&self) -> bool {
+        matches!(self, Self::Reward(error) if error.is_service_failure())
+    }
+
     pub(crate) fn setting(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Setting {
             name: name.into(),

@@ -34,7 +34,17 @@ use setup::Trainer;
 pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, TrainingError> {
     let mut trainer = Trainer::load(job, observer)?;
     while trainer.step < job.job.steps {
-        let report = trainer.take_step(observer)?;
+        let dealt = trainer.deal.dealt();
+        let report = match trainer.take_step(observer) {
+            Ok(report) => report,
+            Err(error) if error.is_service_failure() => {
+                // rewards come before anything of a step changes, so only its prompts are dealt back
+                trainer.deal_back_to(dealt);
+                trainer.save(observer)?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         trainer.metrics.write(&report)?;
         observer.step(&report);
         let stop = observer.stop_requested() && trainer.step < job.job.steps;
@@ -96,6 +106,7 @@ impl Trainer<'_> {
         report.record("epoch", self.deal.epoch());
         if let Some((step, norm)) = &update {
             let kl = metrics::record_update(&mut report, &pairs, step, *norm);
+            self.kl = Some(kl);
             self.check_kl(kl)?;
         }
         metrics::record_times(&mut report, &rollouts, [started, sampled, rewarded]);

@@ -12,6 +12,7 @@ mod hostile;
 mod http;
 mod jobs;
 mod parity;
+mod registry;
 mod rewards;
 mod store;
 mod text;

@@ -3,3 +3,4 @@
 mod checkpoints;
 mod facts;
 mod golden;
+pub(crate) mod service;

@@ -1,4 +1,5 @@
-//! `/admin/v1`: files and training jobs, in the shapes of OpenAI's fine-tuning API.
+//! `/admin/v1`: files and training jobs, in the shapes of OpenAI's fine-tuning API, and which
+//! version of a policy answers.
 
 mod checkpoints;
 mod events;
@@ -7,6 +8,8 @@ mod job_shapes;
 mod jobs;
 mod method_schema;
 mod page;
+mod policies;
+mod policy_shapes;
 mod upload;
 
 use std::sync::Arc;
@@ -33,6 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::resume_job))
         .routes(routes!(events::list_job_events))
         .routes(routes!(checkpoints::list_job_checkpoints))
+        .merge(policies::routes())
 }
 
 /// The same for a listener, with their document.

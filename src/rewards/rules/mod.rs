@@ -1,6 +1,7 @@
 //! Rewards by rule: computed from the text alone, or held against a table of facts.
 //!
 //! Every rule checks its settings when it is built; none can fail on an answer's text.
+//! Similarity fails where a prompt's row holds no reference.
 
 mod fact_rewards;
 mod facts;
@@ -12,6 +13,7 @@ mod refusal;
 mod regex_match;
 mod repetition;
 mod rule;
+mod similarity;
 mod words;
 
 pub use fact_rewards::{Brevity, Correct, Detail, Gate};
@@ -19,6 +21,7 @@ pub use facts::{FactSource, FactTable, FactVerdict};
 pub use length::{LengthGoal, LengthUnit};
 pub use refusal::is_refusal;
 pub use rule::RuleConfig;
+pub use similarity::SimilarityMeasure;
 
 use super::{Exchange, RewardError, RewardModel};
 

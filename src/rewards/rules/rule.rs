@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Brevity, Correct, Detail, FactSource, FactTable, Gate, LengthGoal, LengthUnit, json_valid,
-    length, on_topic, readability, refusal, regex_match, repetition,
+    Brevity, Correct, Detail, FactSource, FactTable, Gate, LengthGoal, LengthUnit,
+    SimilarityMeasure, json_valid, length, on_topic, readability, refusal, regex_match, repetition,
+    similarity,
 };
 use crate::rewards::{RewardError, RewardModel};
 
@@ -91,6 +92,15 @@ pub enum RuleConfig {
         #[serde(default = "defaults::top")]
         top: usize,
     },
+    /// How like an answer is to the reference in its prompt's row.
+    Similarity {
+        /// The row's field that holds the reference, or a list of them.
+        #[serde(default = "defaults::reference")]
+        field: String,
+        /// What makes two answers alike.
+        #[serde(default)]
+        measure: SimilarityMeasure,
+    },
 }
 
 mod defaults {
@@ -111,6 +121,9 @@ mod defaults {
     }
     pub(super) fn top() -> usize {
         2000
+    }
+    pub(super) fn reference() -> String {
+        "reference".to_owned()
     }
 }
 
@@ -153,6 +166,7 @@ impl RuleConfig {
             Self::Readability { common_words, top } => {
                 readability::reward(common_words.as_deref(), *top)
             }
+            Self::Similarity { field, measure } => Ok(similarity::reward(field, *measure)),
         }
     }
 }
@@ -186,6 +200,7 @@ mod tests {
             json!({"name": "on_topic"}),
             json!({"name": "json_valid", "object": true}),
             json!({"name": "readability"}),
+            json!({"name": "similarity", "measure": "rouge_l"}),
         ] {
             let expected = config["name"].clone();
             assert_eq!(build(config).unwrap().name(), expected);

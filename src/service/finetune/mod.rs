@@ -67,8 +67,8 @@ impl App {
         }
     }
 
-    /// Whether the public listener has the routes of files and jobs too.
+    /// Whether the public listener has the admin routes too.
     pub fn shares_admin_routes(&self) -> bool {
-        self.fine_tuning().is_ok_and(|(tuning, _)| !tuning.apart)
+        !self.fine_tuning.as_ref().is_some_and(|tuning| tuning.apart)
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Trainer<'a> {
     pub(super) adam: AdamW,
     pub(super) deal: Deal,
     pub(super) step: u64,
+    /// Mean KL of a sequence to the reference at the last update, in nats.
+    pub(super) kl: Option<f32>,
     pub(super) metrics: MetricsFile,
     objectives: ObjectiveSet,
     encoder: PromptEncoder,
@@ -49,6 +51,8 @@ struct Saved {
     prompts_dealt: u64,
     updates: u64,
     failures: u32,
+    #[serde(default)]
+    kl: Option<f32>,
     normalizers: Vec<Normalizer>,
     metrics_bytes: u64,
 }
@@ -78,6 +82,7 @@ impl<'a> Trainer<'a> {
             policy,
             deal: Deal::resume(job.job.seed, 1, 0),
             step: 0,
+            kl: None,
             metrics: MetricsFile::open(output, metrics_bytes)?,
             objectives: job.objective_set()?,
             encoder,
@@ -179,6 +184,7 @@ impl<'a> Trainer<'a> {
         self.normalizers = found.meta.normalizers;
         self.guard = UpdateGuard::new(self.job.guards.max_failures, found.meta.failures);
         self.step = found.step;
+        self.kl = found.meta.kl;
         observer.log(&format!("going on after step {}", self.step));
         Ok(())
     }
@@ -235,6 +241,11 @@ impl<'a> Trainer<'a> {
             .collect()
     }
 
+    /// Forgets which prompts were dealt after the first `dealt`.
+    pub(super) fn deal_back_to(&mut self, dealt: u64) {
+        self.deal = Deal::resume(self.job.job.seed, self.rows.len(), dealt);
+    }
+
     /// Ends the job where the policy has gone too far.
     pub(super) fn check_kl(&self, kl: f32) -> Result<(), TrainingError> {
         match self.job.guards.kl_cap {
@@ -255,6 +266,7 @@ impl<'a> Trainer<'a> {
             prompts_dealt: self.deal.dealt(),
             updates: self.adam.updates(),
             failures: self.guard.failures(),
+            kl: self.kl,
             normalizers: self.normalizers.clone(),
             metrics_bytes: self.metrics.sync()?,
         };
@@ -315,6 +327,7 @@ impl<'a> Trainer<'a> {
         let training = serde_json::json!({
             "method": "mo_odpo",
             "steps": self.step,
+            "kl": self.kl,
             "seed": self.job.job.seed,
             "rewards": rewards,
             "rollout": self.job.rollout,

@@ -55,12 +55,20 @@ impl Server {
 
     /// Of an app.
     pub(crate) fn of(app: App) -> Self {
-        Self::told(app, &HttpSettings::default())
+        Self::shared_by(Arc::new(app))
+    }
+
+    /// Of an app that somebody else has too.
+    pub(super) fn shared_by(app: Arc<App>) -> Self {
+        Self::with_settings(app, &HttpSettings::default())
     }
 
     /// Of an app, with settings of its routes.
     pub(super) fn told(app: App, settings: &HttpSettings) -> Self {
-        let app = Arc::new(app);
+        Self::with_settings(Arc::new(app), settings)
+    }
+
+    fn with_settings(app: Arc<App>, settings: &HttpSettings) -> Self {
         Self {
             router: router(Arc::clone(&app), settings),
             app,

@@ -17,6 +17,7 @@ mod limits;
 mod listener;
 mod metrics;
 mod profiles;
+mod promotion;
 mod refused;
 mod secrets;
 mod socket;

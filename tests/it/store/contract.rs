@@ -45,7 +45,7 @@ fn key(id: &str, digest: u8) -> KeyRow {
 }
 
 /// Runs a test on a fresh store of each kind.
-async fn on_each(test: impl AsyncFn(&Store)) {
+pub(super) async fn on_each(test: impl AsyncFn(&Store)) {
     for backend in backends().await {
         backend.announce();
         let store = Store::open(&backend.settings).await.unwrap();

@@ -5,5 +5,6 @@ mod backends;
 mod contract;
 mod crash;
 mod jobs;
+mod policies;
 
 pub(crate) use backends::backends;

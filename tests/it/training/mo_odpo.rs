@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::{Value, json};
 use steersman::training::TrainingError;
 use steersman::training::config::{Job, MoOdpoJob};
 use steersman::training::loss::{LossSettings, PreferenceLoss};
@@ -11,6 +12,7 @@ use steersman::training::observe::Ending;
 
 use super::recorder::Recorder;
 use crate::fixtures::fixture;
+use crate::rewards::service::stand_in::{Says, StandIn};
 
 /// Four prompts, two opposed objectives over the answer's length, steps that take no time.
 pub(super) fn job(folder: &Path, more: &str) -> MoOdpoJob {
@@ -215,6 +217,53 @@ fn losses_that_are_not_finite_end_the_job_after_three_steps_in_a_row() {
         "{error}"
     );
     assert_eq!(recorder.reports.len(), 2);
+}
+
+/// A job whose first reward is a server's: it counts characters, and fails once, at one request.
+fn with_server(folder: &Path, fails_at: Option<usize>) -> MoOdpoJob {
+    let server = StandIn::start(move |number, body| {
+        if Some(number) == fails_at {
+            return Says::Status(503, json!({"error": "restarting"}));
+        }
+        let (whole, prompts) = (body["query"].as_array().unwrap(), &body["prompts"]);
+        let length = |text: &Value| text.as_str().unwrap().chars().count() as f64;
+        let answers = whole.iter().enumerate();
+        let rewards = answers.map(|(i, text)| (length(&prompts[i]) - length(text)) / 8.0);
+        Says::Json(json!({"rewards": rewards.collect::<Vec<_>>()}))
+    });
+    let mut job = job(folder, "");
+    job.objectives[0].reward = serde_json::from_value(json!({
+        "kind": "http", "shape": "openrlhf", "url": server.url, "retries": 0,
+    }))
+    .unwrap();
+    job
+}
+
+#[test]
+fn a_reward_service_that_fails_pauses_the_job_and_costs_no_step() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(&with_server(whole.path(), None), &mut Recorder::new(None)).unwrap();
+    // the first request is for statistics, the second for step 1
+    let job = with_server(parts.path(), Some(2));
+    let mut recorder = Recorder::new(None);
+    let error = run(&job, &mut recorder).unwrap_err();
+    assert!(error.is_service_failure(), "{error}");
+    assert_eq!(recorder.reports.len(), 1);
+    assert!(parts.path().join("run/state/step-00000001").is_dir());
+    assert_eq!(
+        run(&job, &mut Recorder::new(None)).unwrap(),
+        Ending::Finished
+    );
+    for name in [
+        "policy/adapter_model.safetensors",
+        "state/step-00000004/tensors.safetensors",
+        "metrics.jsonl",
+    ] {
+        assert!(
+            bytes(whole.path(), name) == bytes(parts.path(), name),
+            "{name} differs"
+        );
+    }
 }
 
 /// The whole idea, small: from a random model that ignores its weights to one whose answers' length

@@ -1,0 +1,57 @@
+//! Why a checkpoint cannot be kept, found or used.
+
+use std::path::PathBuf;
+
+use crate::store::StoreError;
+
+/// A checkpoint that cannot be used, or a registry that cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// A text that is no checkpoint's id.
+    #[error("`{0}` is no checkpoint id; expected 64 digits of lower-case hexadecimal")]
+    BadId(String),
+    /// A folder that lacks a file every checkpoint has.
+    #[error("the folder has no file `{file}`; a checkpoint is an adapter with its manifest")]
+    Incomplete {
+        /// The file that is missing.
+        file: &'static str,
+    },
+    /// No checkpoint of this id on this disk.
+    #[error("there is no checkpoint {id} in the data folder")]
+    NotThere {
+        /// The id.
+        id: String,
+    },
+    /// A checkpoint whose bytes are not those it was written with.
+    #[error("the checkpoint {id} is damaged: {file} {problem}")]
+    Damaged {
+        /// The id.
+        id: String,
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file or folder cannot be read or written.
+    #[error("cannot access {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store cannot be asked.
+    #[error("the registry's rows cannot be read or written")]
+    Store(#[from] StoreError),
+}
+
+impl RegistryError {
+    pub(super) fn file(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::File {
+            path: path.into(),
+            source,
+        }
+    }
+}
