@@ -110,7 +110,6 @@ fn public() -> Router<Arc<App>> {
     let (routes, document) = routes().split_for_parts();
     let document = Arc::<str>::from(openapi::render(document));
     routes
-        .merge(admin::plain_routes())
         .route(
             "/v1/models/{id}/{*rest}",
             get(openai::get_model_with_slashes),

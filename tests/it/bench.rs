@@ -16,6 +16,7 @@ use steersman::bench::{
     Api, BenchError, Client, LevelReport, Load, Plan, Report, Target, WeightsMix, Workload, run,
     survey,
 };
+use steersman::http::HttpSettings;
 use steersman::service::{App, ServiceSettings};
 
 /// Serves on a free port for as long as the test's runtime lives.
@@ -29,7 +30,11 @@ async fn serve(router: Router) -> SocketAddr {
 async fn our_own() -> SocketAddr {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
     let app = App::load(&demo, &ServiceSettings::default()).unwrap();
-    serve(steersman::http::router(Arc::new(app))).await
+    serve(steersman::http::router(
+        Arc::new(app),
+        &HttpSettings::default(),
+    ))
+    .await
 }
 
 fn client(addr: SocketAddr) -> Client {

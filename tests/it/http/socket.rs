@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use steersman::engine::EngineConfig;
-use steersman::http::{HttpSettings, ListenerSettings, serve};
+use steersman::http::{HttpSettings, ListenerSettings, Side, serve};
 use steersman::service::{App, Phase, ServiceSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,7 +44,7 @@ impl Listening {
         let addr = listener.local_addr().unwrap();
         let served = {
             let app = Arc::clone(&app);
-            tokio::spawn(async move { serve(listener, app, &http, limits).await })
+            tokio::spawn(async move { serve(listener, app, Side::Public, &http, limits).await })
         };
         Self { app, addr, served }
     }
