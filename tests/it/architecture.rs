@@ -62,8 +62,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
 const KEPT_TO: [(&str, &[&str]); 12] = [
     ("sqlx", &["store"]),
     ("axum", &["http"]),
-    ("hyper", &["bench", "http"]),
-    ("hyper_util", &["bench", "http"]),
+    ("hyper", &["bench", "rewards", "http"]),
+    ("hyper_util", &["bench", "rewards", "http"]),
     ("utoipa", &["http"]),
     ("multer", &["http"]),
     (
