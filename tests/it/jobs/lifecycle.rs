@@ -364,91 +364,120 @@ async fn supervised_and_reward_model_jobs_run_too() {
     .await;
 }
 
+/// Refuses the small job with one change, in these words.
+async fn check_refused(bench: &Bench, change: impl Fn(&mut NewJobInput), words: &[&str]) {
+    let mut input = NewJobInput {
+        training_file: Some(bench.file(&prompts()).await),
+        ..mo_odpo(json!({}))
+    };
+    change(&mut input);
+    let refused = bench.app.create_job(input).await.unwrap_err().to_string();
+    for word in words {
+        assert!(refused.contains(word), "`{word}` is not in: {refused}");
+    }
+}
+
+fn part(input: &mut NewJobInput) -> &mut Value {
+    &mut input.method.as_mut().unwrap()["mo_odpo"]
+}
+
 #[tokio::test]
 async fn a_job_that_cannot_be_is_refused_by_field() {
     let bench = Bench::start().await;
-    let file = bench.file(&prompts()).await;
     let texts = bench.file("{\"text\":\"The river is cold.\"}\n").await;
-    let check = async |change: &dyn Fn(&mut NewJobInput), words: &[&str]| {
-        let mut input = NewJobInput {
-            training_file: Some(file.clone()),
-            ..mo_odpo(json!({}))
-        };
-        change(&mut input);
-        let refused = bench.app.create_job(input).await.unwrap_err().to_string();
-        for word in words {
-            assert!(refused.contains(word), "`{word}` is not in: {refused}");
-        }
-    };
-    fn part(input: &mut NewJobInput) -> &mut Value {
-        &mut input.method.as_mut().unwrap()["mo_odpo"]
-    }
-    check(
-        &|input| input.model = Some("nobody".into()),
+    check_refused(
+        &bench,
+        |input| input.model = Some("nobody".into()),
         &["nobody", "plain"],
     )
     .await;
-    check(&|input| input.training_file = None, &["training_file"]).await;
-    check(
-        &|input| input.training_file = Some("file-0".into()),
+    check_refused(
+        &bench,
+        |input| input.training_file = None,
+        &["training_file"],
+    )
+    .await;
+    check_refused(
+        &bench,
+        |input| input.training_file = Some("file-0".into()),
         &["file-0"],
     )
     .await;
-    check(
-        &|input| input.training_file = Some(texts.clone()),
+    check_refused(
+        &bench,
+        |input| input.training_file = Some(texts.clone()),
         &["prompts", "texts"],
     )
     .await;
-    check(
-        &|input| input.method = Some(json!({"type": "ppo"})),
+    check_refused(
+        &bench,
+        |input| input.method = Some(json!({"type": "ppo"})),
         &["method.type", "mo_odpo"],
     )
     .await;
-    check(
-        &|input| part(input)["hyperparameters"]["temperature"] = json!(9),
+    check_refused(
+        &bench,
+        |input| input.suffix = Some("a b".into()),
+        &["suffix"],
+    )
+    .await;
+    check_refused(&bench, |input| input.seed = Some(u64::MAX), &["seed"]).await;
+    check_refused(
+        &bench,
+        |input| input.validation_file = input.training_file.clone(),
+        &["validation_file"],
+    )
+    .await;
+    let (jobs, _) = bench.app.jobs(None, 9).await.unwrap();
+    assert!(jobs.is_empty(), "nothing was made");
+}
+
+#[tokio::test]
+async fn a_method_that_cannot_be_is_refused_by_field() {
+    let bench = Bench::start().await;
+    check_refused(
+        &bench,
+        |input| part(input)["hyperparameters"]["temperature"] = json!(9),
         &["method.mo_odpo.hyperparameters.temperature", "0.05 to 2"],
     )
     .await;
-    check(
-        &|input| {
+    check_refused(
+        &bench,
+        |input| {
             part(input)["hyperparameters"]["loss"] = json!("ipo");
             part(input)["hyperparameters"]["label_smoothing"] = json!(0.1);
         },
         &["hyperparameters.label_smoothing", "no effect"],
     )
     .await;
-    check(
-        &|input| part(input)["mood"] = json!(1),
+    check_refused(
+        &bench,
+        |input| part(input)["mood"] = json!(1),
         &["method.mo_odpo.mood"],
     )
     .await;
-    check(
-        &|input| part(input)["objectives"][0]["reward"]["rule"]["scale"] = json!(-1),
+    check_refused(
+        &bench,
+        |input| part(input)["objectives"][0]["reward"]["rule"]["scale"] = json!(-1),
         &["objectives[0].reward", "scale"],
     )
     .await;
-    check(
-        &|input| part(input)["objectives"][0]["name"] = json!("Brevity"),
+    check_refused(
+        &bench,
+        |input| part(input)["objectives"][0]["name"] = json!("Brevity"),
         &["Brevity"],
     )
     .await;
-    check(
-        &|input| part(input)["conditioning"]["open"] = json!("<"),
+    check_refused(
+        &bench,
+        |input| part(input)["conditioning"]["open"] = json!("<"),
         &["conditioning"],
     )
     .await;
-    check(
-        &|input| drop(part(input).as_object_mut().unwrap().remove("conditioning")),
+    check_refused(
+        &bench,
+        |input| drop(part(input).as_object_mut().unwrap().remove("conditioning")),
         &["conditioning", "`plain` has none"],
     )
     .await;
-    check(&|input| input.suffix = Some("a b".into()), &["suffix"]).await;
-    check(&|input| input.seed = Some(u64::MAX), &["seed"]).await;
-    check(
-        &|input| input.validation_file = Some(file.clone()),
-        &["validation_file"],
-    )
-    .await;
-    let (jobs, _) = bench.app.jobs(None, 9).await.unwrap();
-    assert!(jobs.is_empty(), "nothing was made");
 }
