@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
+use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 
 /// What the document says beside the routes.
@@ -62,7 +63,7 @@ pub(super) fn render(mut document: utoipa::openapi::OpenApi) -> String {
     text
 }
 
-/// The schema of a stream is that of one event, whose `data` holds a chunk.
+/// The schema of a stream is that of one event, whose `data` holds a chunk or tells the end.
 fn describe_streams(document: &mut utoipa::openapi::OpenApi) {
     let operations = document.paths.paths.values_mut();
     let replies = operations
@@ -73,11 +74,16 @@ fn describe_streams(document: &mut utoipa::openapi::OpenApi) {
         let Some(RefOr::T(stream)) = reply.content.get_mut("text/event-stream") else {
             continue;
         };
-        let data = ObjectBuilder::new()
+        let end = ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("A chunk as JSON; in the last event `[DONE]`."))
+            .description(Some("The last event."))
+            .enum_values(Some(["[DONE]"]));
+        let chunk = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A chunk as JSON."))
             .content_media_type("application/json")
             .content_schema(stream.schema.take());
+        let data = AnyOfBuilder::new().item(end).item(chunk);
         let event = ObjectBuilder::new().property("data", data).required("data");
         stream.schema = Some(event.into());
     }
