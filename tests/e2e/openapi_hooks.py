@@ -19,6 +19,7 @@ seen = collections.Counter()
 
 QUESTION = "What is the capital of France?"
 CHAT = [{"role": "user", "content": QUESTION}]
+SHORT, LONG = {"brevity": 1.0, "detail": 0.0}, {"brevity": 0.0, "detail": 0.5}
 # Of names that must exist, and of pairs whose bounds hang together: left to their defaults.
 UNSAFE = ["profile", "regex", "response_format", "logit_bias", "stop_token_ids", "suffix", "tools"]
 UNSAFE += ["top_logprobs", "logprobs", "max_completion_tokens", "stream_options", "best_of", "echo"]
@@ -45,9 +46,9 @@ def answerable(label, body):
     if path == "/v1/detokenize":
         body["tokens"] = [token % 4096 for token in body.get("tokens", []) if isinstance(token, int)]
     if path.endswith("/comparisons"):
-        body = {"rewards_chosen": {"brevity": 1.0}, "rewards_rejected": {"detail": 0.5}}
+        body = {"rewards_chosen": SHORT, "rewards_rejected": LONG}
     if path.endswith("/comparisons/next"):
-        body = {"candidate_rewards": [{"brevity": 1.0}, {"detail": 0.5}]}
+        body = {"candidate_rewards": [SHORT, LONG]}
     if path == "/v1/profiles/{id}":
         body = {"objective_weights": {"brevity": 0.5, "detail": 0.5}}
     return body
@@ -59,6 +60,10 @@ def before_call(context, case, kwargs):
     sound = generation is not None and generation.mode.is_positive
     if sound and isinstance(case.body, dict) and next(turn) % 2 == 0:
         case.body = answerable(case.operation.label, case.body)
+        if "/profiles/{id}" in case.operation.label:
+            # but never the one that others compare answers of
+            known = case.method in ("GET", "POST")
+            case.path_parameters["id"] = "ada" if known else "grace"
         if case.headers:
             case.headers.pop("x-objective-weights", None)
 
