@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::hyperparameters::{self as hyper, EPOCHS, MULTIPLIER, Method, RATE, STEPS};
+use super::hyperparameters::{self, EPOCHS, MULTIPLIER, Method, RATE, STEPS};
 use super::{FileInfo, FineTuningError};
 use crate::rewards::RewardConfig;
 use crate::service::LivePolicy;
@@ -161,7 +161,7 @@ impl JobSpec {
         method: MethodInput,
         found: &Found<'_>,
     ) -> Result<Self, FineTuningError> {
-        let given = hyper::checked(method.method, &method.hyperparameters, &method.at)?;
+        let given = hyperparameters::checked(method.method, &method.hyperparameters, &method.at)?;
         let suffix = check_suffix(input.suffix.as_deref())?;
         let seed = check_seed(input.seed, found.digits)?;
         let metadata = check_metadata(input.metadata.clone().unwrap_or_default())?;
@@ -179,7 +179,7 @@ impl JobSpec {
             },
         });
         method.describe(&mut settings, found, &name)?;
-        hyper::write(method.method, &given, &mut settings);
+        hyperparameters::write(method.method, &given, &mut settings);
         // the rate is needed with the other settings of the optimiser, and depends on what is
         // trained
         let bare = {
@@ -192,7 +192,7 @@ impl JobSpec {
         let rate = learning_rate(&method.read_settings(bare)?);
         let factor = given.get(MULTIPLIER).and_then(Value::as_f64).unwrap_or(1.0);
         if !given.contains_key(RATE) {
-            hyper::set(
+            hyperparameters::set(
                 &mut settings,
                 "optimizer.learning_rate",
                 json!(rate * factor),
@@ -201,9 +201,9 @@ impl JobSpec {
         let whole = written(&method.read_settings(settings)?);
         let (epochs, steps) = method.length(&given, &whole, found);
         let mut settings = whole;
-        hyper::set(&mut settings, "job.steps", json!(steps));
+        hyperparameters::set(&mut settings, "job.steps", json!(steps));
         let settings = written(&method.read_settings(settings)?);
-        let mut shown = hyper::shown(method.method, &settings);
+        let mut shown = hyperparameters::shown(method.method, &settings);
         shown.insert(EPOCHS.to_owned(), json!(epochs));
         shown.insert(MULTIPLIER.to_owned(), json!(factor));
         Ok(Self {
@@ -310,7 +310,7 @@ impl MethodInput {
                 );
                 return Err(FineTuningError::invalid("model", problem));
             }
-            hyper::set(settings, "policy.start_adapter", json!(found.policy.dir));
+            hyperparameters::set(settings, "policy.start_adapter", json!(found.policy.dir));
         }
         Ok(())
     }
@@ -415,7 +415,7 @@ impl MethodInput {
     fn read_settings(&self, settings: Value) -> Result<Job, FineTuningError> {
         Job::from_json(settings).map_err(|error| match error {
             TrainingError::Setting { name, reason } => {
-                let param = match hyper::name_of(self.method, &name) {
+                let param = match hyperparameters::name_of(self.method, &name) {
                     Some(name) => format!("{}.{name}", self.at),
                     None => self.part(&name),
                 };
