@@ -1,10 +1,8 @@
-//! The decoder as the engine's model: packs the spans, takes logits of the rows that draw.
+//! The decoder as the engine's model: packs the spans, asks for logits of the rows that draw.
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
-
-use crate::model::{Decoder, ForwardBatch, KvPool, LoraAdapter, ModelError};
+use crate::model::{Decoder, ForwardBatch, KvPool, LoraAdapter, ModelError, ServedStep};
 
 use super::{StepError, StepModel, StepSpan};
 
@@ -39,8 +37,9 @@ impl StepModel for Decoder {
         &self,
         spans: &[StepSpan<'_, LoraAdapter>],
         pool: &mut KvPool,
-    ) -> Result<Vec<f32>, StepError> {
-        step(self, spans, pool).map_err(|error| Arc::new(error) as StepError)
+        logits: &mut Vec<f32>,
+    ) -> Result<(), StepError> {
+        step(self, spans, pool, logits).map_err(|error| Arc::new(error) as StepError)
     }
 }
 
@@ -48,25 +47,21 @@ fn step(
     decoder: &Decoder,
     spans: &[StepSpan<'_, LoraAdapter>],
     pool: &mut KvPool,
-) -> Result<Vec<f32>, ModelError> {
+    logits: &mut Vec<f32>,
+) -> Result<(), ModelError> {
     let mut batch = ForwardBatch::default();
-    let mut drawing = Vec::new();
+    let mut draws = Vec::with_capacity(spans.len());
     for span in spans {
         batch.push(span.tokens, span.first_position, span.adapter.cloned());
         if span.samples {
-            drawing.push(batch.len() as u32 - 1);
+            draws.push(batch.len() as u32 - 1);
         }
     }
     let tables: Vec<_> = spans.iter().map(|span| span.blocks).collect();
-    let hidden = decoder.forward_cached(&batch, &tables, pool)?;
-    if drawing.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = if drawing.len() == batch.len() {
-        hidden
-    } else {
-        hidden.index_select(&Tensor::new(drawing, &Device::Cpu)?, 0)?
+    let step = ServedStep {
+        batch: &batch,
+        tables: &tables,
+        draws: &draws,
     };
-    // The head reads every weight of the vocabulary: only rows that draw go through it.
-    Ok(decoder.logits(&rows)?.flatten_all()?.to_vec1()?)
+    decoder.step(step, pool, logits)
 }

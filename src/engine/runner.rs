@@ -36,6 +36,8 @@ pub(super) struct Runner<M: StepModel> {
     gate: Arc<Gate>,
     pool: M::Pool,
     places: Places<M::Adapter>,
+    /// Of the last step: row after row.
+    logits: Vec<f32>,
 }
 
 impl<M: StepModel> Runner<M> {
@@ -51,6 +53,7 @@ impl<M: StepModel> Runner<M> {
             places: Places::new(config, blocks),
             model,
             gate,
+            logits: Vec::new(),
         }
     }
 
@@ -109,14 +112,14 @@ impl<M: StepModel> Runner<M> {
     fn iterate(&mut self, mut grants: Vec<Grant>) {
         self.gather_adapters(&mut grants);
         match self.step(&grants) {
-            Ok(logits) => self.absorb(&grants, logits),
+            Ok(()) => self.absorb(&grants),
             Err(error) if grants.len() == 1 => self.fail(grants[0].sequence, error),
             Err(error) => {
                 tracing::warn!(%error, sequences = grants.len(), "a batch failed, retrying alone");
                 for grant in grants {
                     // Nothing to undo: a step writes its own tokens' places, and nothing else.
                     match self.step(&[grant]) {
-                        Ok(logits) => self.absorb(&[grant], logits),
+                        Ok(()) => self.absorb(&[grant]),
                         Err(error) => self.fail(grant.sequence, error),
                     }
                 }
@@ -143,8 +146,8 @@ impl<M: StepModel> Runner<M> {
         grants.sort_by_key(|grant| ranks[grant.sequence]);
     }
 
-    /// Runs the granted tokens. Returns the logits of the rows that can draw, in order.
-    fn step(&mut self, grants: &[Grant]) -> Result<Vec<f32>, EngineError> {
+    /// Runs the granted tokens. Then there are the logits of the rows that can draw, in order.
+    fn step(&mut self, grants: &[Grant]) -> Result<(), EngineError> {
         let running = &self.places.running;
         let spans: Vec<_> = grants
             .iter()
@@ -153,25 +156,25 @@ impl<M: StepModel> Runner<M> {
         let expected = spans.iter().filter(|span| span.samples).count() * self.model.vocab_size();
         let tokens: usize = spans.iter().map(|span| span.tokens.len()).sum();
         self.gate.meters.iteration_tokens.observe(tokens as f64);
-        let (model, pool) = (&self.model, &mut self.pool);
-        let outcome = guarded(|| model.step(&spans, pool).map_err(EngineError::Step));
+        let (model, pool, logits) = (&self.model, &mut self.pool, &mut self.logits);
+        let outcome = guarded(|| model.step(&spans, pool, logits).map_err(EngineError::Step));
         self.publish(|stats| {
             stats.iterations += 1;
             stats.last_iteration = Some(Instant::now());
         });
-        let logits = outcome?;
-        if logits.len() != expected {
+        outcome?;
+        if self.logits.len() != expected {
             let error = LogitCount {
-                got: logits.len(),
+                got: self.logits.len(),
                 expected,
             };
             return Err(EngineError::Step(Arc::new(error)));
         }
-        Ok(logits)
+        Ok(())
     }
 
     /// Takes note of what was computed, and draws a token for every sequence that can.
-    fn absorb(&mut self, grants: &[Grant], mut logits: Vec<f32>) {
+    fn absorb(&mut self, grants: &[Grant]) {
         let mut drawing = Vec::new();
         for grant in grants {
             let sequence = &mut self.places.running[grant.sequence];
@@ -180,7 +183,7 @@ impl<M: StepModel> Runner<M> {
             }
             sequence.advance(grant, &mut self.places.blocks);
         }
-        let drawn = self.draw(&drawing, &mut logits);
+        let drawn = self.draw(&drawing);
         let generated = drawn.iter().filter(|outcome| outcome.is_ok()).count() as u64;
         if generated > 0 {
             // Before the tokens are told: who has heard of one finds it counted.
@@ -202,11 +205,8 @@ impl<M: StepModel> Runner<M> {
     }
 
     /// Draws for these sequences, whose rows' logits come in the same order.
-    fn draw(
-        &mut self,
-        drawing: &[usize],
-        logits: &mut [f32],
-    ) -> Vec<Result<SampledToken, EngineError>> {
+    fn draw(&mut self, drawing: &[usize]) -> Vec<Result<SampledToken, EngineError>> {
+        let logits = self.logits.as_mut_slice();
         let parallel = drawing.len() > 1 && logits.len() >= PARALLEL_LOGITS;
         let vocab_size = self.model.vocab_size();
         let mut running: Vec<_> = self.places.running.iter_mut().map(Some).collect();

@@ -33,13 +33,14 @@ pub trait StepModel: Send + Sync + 'static {
     fn identity(&self, adapter: Option<&Arc<Self::Adapter>>) -> Option<u64>;
 
     /// Computes each span after what its blocks hold already, writes its tokens to them and to
-    /// nothing else, and returns the raw logits of the last row of every span that samples: row
-    /// after row, `vocab_size` each.
+    /// nothing else, and sets `logits` to the raw logits of the last row of every span that samples:
+    /// row after row, `vocab_size` each.
     fn step(
         &self,
         spans: &[StepSpan<'_, Self::Adapter>],
         pool: &mut Self::Pool,
-    ) -> Result<Vec<f32>, StepError>;
+        logits: &mut Vec<f32>,
+    ) -> Result<(), StepError>;
 }
 
 /// The next tokens of one sequence.

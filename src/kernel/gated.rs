@@ -58,7 +58,8 @@ fn value_and_slope<const FMA: bool>(kind: Activation, x: f32) -> (f32, f32) {
 }
 
 simd_dispatch! {
-    fn forward(gate: &[f32], up: &[f32], kind: Activation, out: &mut [f32]) = forward_body;
+    /// `out = activation(gate) * up`, for slices of one length.
+    pub(super) fn gated_rows(gate: &[f32], up: &[f32], kind: Activation, out: &mut [f32]) = forward_body;
 }
 
 #[inline(always)]
@@ -116,7 +117,7 @@ impl CustomOp2 for Gated {
         let mut out = vec![0f32; gate.len()];
         out.par_chunks_mut(TASK)
             .zip(gate.par_chunks(TASK).zip(up.par_chunks(TASK)))
-            .for_each(|(out, (gate, up))| forward(gate, up, self.0, out));
+            .for_each(|(out, (gate, up))| gated_rows(gate, up, self.0, out));
         Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
     }
 

@@ -7,7 +7,6 @@
 #[macro_use]
 mod dispatch;
 mod attention;
-mod cached_attention;
 mod gated;
 mod head;
 mod math;
@@ -15,11 +14,14 @@ pub mod matmul;
 mod norm;
 mod rope;
 mod storage;
+pub mod team;
 
 pub use attention::{AttentionShape, SpanRange, causal_attention};
-pub use cached_attention::{BLOCK_TOKENS, CachedRows, CachedSpan, cached_attention};
 pub use gated::{Activation, gated};
 pub use head::{HeadSettings, token_logprobs};
 pub use norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use storage::with_elements;
+
+/// Tokens of one block of cached keys and values.
+pub const BLOCK_TOKENS: usize = 16;

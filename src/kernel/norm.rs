@@ -14,16 +14,18 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, offset: f32) -> Result<Te
     x.contiguous()?.apply_op2(weight, RmsNorm { eps, offset })
 }
 
-struct RmsNorm {
-    eps: f32,
-    offset: f32,
+/// The norm's constants.
+pub(super) struct RmsNorm {
+    pub(super) eps: f32,
+    pub(super) offset: f32,
 }
 
 /// Rows handed to one task: enough work to be worth a wake-up.
 const ROWS_PER_TASK: usize = 16;
 
 simd_dispatch! {
-    fn forward_rows(x: &[f32], weight: &[f32], norm: &RmsNorm, out: &mut [f32]) = forward_body;
+    /// Norms rows of `weight.len()` numbers.
+    pub(super) fn norm_rows(x: &[f32], weight: &[f32], norm: &RmsNorm, out: &mut [f32]) = forward_body;
 }
 
 #[inline(always)]
@@ -33,6 +35,21 @@ fn forward_body<const FMA: bool>(x: &[f32], weight: &[f32], norm: &RmsNorm, out:
         let scale = inverse_rms::<FMA>(row, norm.eps);
         for i in 0..width {
             out[i] = row[i] * scale * (weight[i] + norm.offset);
+        }
+    }
+}
+
+simd_dispatch! {
+    /// As `norm_rows`, in place.
+    pub(super) fn norm_in_place(x: &mut [f32], weight: &[f32], eps: f32, offset: f32) = in_place_body;
+}
+
+#[inline(always)]
+fn in_place_body<const FMA: bool>(x: &mut [f32], weight: &[f32], eps: f32, offset: f32) {
+    for row in x.chunks_exact_mut(weight.len()) {
+        let scale = inverse_rms::<FMA>(row, eps);
+        for (x, weight) in row.iter_mut().zip(weight) {
+            *x = *x * scale * (weight + offset);
         }
     }
 }
@@ -102,7 +119,7 @@ impl CustomOp2 for RmsNorm {
         let task = width * ROWS_PER_TASK;
         out.par_chunks_mut(task)
             .zip(x.par_chunks(task))
-            .for_each(|(out, x)| forward_rows(x, weight, self, out));
+            .for_each(|(out, x)| norm_rows(x, weight, self, out));
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 

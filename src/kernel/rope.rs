@@ -33,9 +33,52 @@ impl RopeTable {
         Self { cos, sin, half }
     }
 
+    /// Rotates each head of a row by its position, which is within the table.
+    pub(super) fn rotate(&self, row: &mut [f32], head_dim: usize, position: usize) {
+        rotate(row, head_dim, self.angles(position));
+    }
+
+    /// Cosines and sines of one position.
+    fn angles(&self, position: usize) -> Angles<'_> {
+        let at = position * self.half..(position + 1) * self.half;
+        Angles {
+            cos: &self.cos[at.clone()],
+            sin: &self.sin[at],
+            sign: 1.0,
+        }
+    }
+
     /// Number of positions tabulated.
     pub fn positions(&self) -> usize {
         self.cos.len().checked_div(self.half).unwrap_or(0)
+    }
+}
+
+/// By what the pairs of a head are rotated; a sign of -1 rotates back.
+#[derive(Clone, Copy)]
+struct Angles<'a> {
+    cos: &'a [f32],
+    sin: &'a [f32],
+    sign: f32,
+}
+
+simd_dispatch! {
+    fn rotate(row: &mut [f32], head_dim: usize, angles: Angles<'_>) = rotate_body;
+}
+
+/// One rounding a product whether there is a fused multiply-add or not.
+#[inline(always)]
+fn rotate_body<const FMA: bool>(row: &mut [f32], head_dim: usize, angles: Angles<'_>) {
+    let Angles { cos, sin, sign } = angles;
+    let half = cos.len();
+    for head in row.chunks_exact_mut(head_dim) {
+        let (low, rest) = head.split_at_mut(half);
+        let (high, sin) = (&mut rest[..half], &sin[..half]);
+        for i in 0..half {
+            let (a, b, s) = (low[i], high[i], sign * sin[i]);
+            low[i] = a * cos[i] - b * s;
+            high[i] = b * cos[i] + a * s;
+        }
     }
 }
 
@@ -74,24 +117,13 @@ struct Rotation {
 impl Rotation {
     fn run(&self, x: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
         let mut out = x.to_vec();
-        let half = self.table.half;
         let sign = if self.inverse { -1.0 } else { 1.0 };
         out.par_chunks_mut(heads * head_dim)
             .zip(self.positions.par_iter())
             .with_min_len(16)
             .for_each(|(row, position)| {
-                let at = *position as usize * half;
-                let cos = &self.table.cos[at..at + half];
-                let sin = &self.table.sin[at..at + half];
-                for head in row.chunks_exact_mut(head_dim) {
-                    let (low, rest) = head.split_at_mut(half);
-                    let high = &mut rest[..half];
-                    for i in 0..half {
-                        let (a, b, s) = (low[i], high[i], sign * sin[i]);
-                        low[i] = a * cos[i] - b * s;
-                        high[i] = b * cos[i] + a * s;
-                    }
-                }
+                let angles = self.table.angles(*position as usize);
+                rotate(row, head_dim, Angles { sign, ..angles });
             });
         out
     }

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use crate::kernel::matmul::Precision;
-use crate::kernel::{BLOCK_TOKENS, CachedSpan, HeadSettings, RopeTable, SpanRange, token_logprobs};
+use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
 use super::ModelError;
 use super::batch::ForwardBatch;
 use super::config::DecoderConfig;
 use super::dtype::Dtype;
-use super::kv::{BlockId, KvPool, Paged};
+use super::kv::KvPool;
 use super::layer::{Layer, Norm, Pass};
 use super::linear::Linear;
+use super::serving::{Served, Slot};
 use super::tensors::{TensorFiles, TensorSource};
 
 /// A decoder-only language model.
@@ -25,12 +26,14 @@ use super::tensors::{TensorFiles, TensorSource};
 /// its batch.
 pub struct Decoder {
     config: DecoderConfig,
-    embedding: Tensor,
+    pub(super) embedding: Tensor,
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
-    ropes: Vec<Arc<RopeTable>>,
+    pub(super) ropes: Vec<Arc<RopeTable>>,
     precision: Precision,
+    /// The same tensors for serving; none while any of them changes in training.
+    pub(super) served: Option<Served>,
 }
 
 impl Decoder {
@@ -90,10 +93,25 @@ impl Decoder {
                 ))
             })
             .collect();
+        let (head, layers) = (
+            Linear::new("lm_head".into(), head, None, precision)?,
+            layers?,
+        );
+        let plain: Result<Option<Vec<_>>, ModelError> =
+            layers.iter().map(|layer| layer.served()).collect();
+        let served = match (plain?, head.served(Slot::Output)?) {
+            (Some(layers), Some(head)) => Some(Served {
+                layers,
+                norm: norm.served()?,
+                head,
+            }),
+            _ => None,
+        };
         Ok(Self {
-            head: Linear::new("lm_head".into(), head, None, precision)?,
+            served,
+            head,
             embedding,
-            layers: layers?,
+            layers,
             norm,
             ropes,
             precision,
@@ -160,69 +178,6 @@ impl Decoder {
     ///
     /// Differentiable in every variable that the decoder or an adapter holds.
     pub fn forward(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
-        self.run(batch, None)
-    }
-
-    /// Like `forward`, each span going on after the tokens that the pool holds in its table's
-    /// blocks; `tables` is parallel to the spans.
-    ///
-    /// Writes the spans' own tokens to the pool, and nothing else, whether it succeeds or not.
-    pub fn forward_cached(
-        &self,
-        batch: &ForwardBatch,
-        tables: &[&[BlockId]],
-        pool: &mut KvPool,
-    ) -> Result<Tensor, ModelError> {
-        let places = self.places(batch, tables, pool)?;
-        let paged = Paged {
-            pool,
-            spans: &places,
-        };
-        self.run(batch, Some(paged))
-    }
-
-    /// Where each span lies in the pool, once that is known to be inside it.
-    fn places<'a>(
-        &self,
-        batch: &ForwardBatch,
-        tables: &[&'a [BlockId]],
-        pool: &KvPool,
-    ) -> Result<Vec<CachedSpan<'a>>, ModelError> {
-        let fail = |reason: String| ModelError::Compute(candle_core::Error::Msg(reason));
-        if tables.len() != batch.spans.len() {
-            let (tables, spans) = (tables.len(), batch.spans.len());
-            return Err(fail(format!("{tables} block tables for {spans} spans")));
-        }
-        let places = batch.spans.iter().zip(tables).map(|(span, blocks)| {
-            let positions = &batch.positions[span.start..span.start + span.len];
-            let first_position = positions.first().map_or(0, |first| *first as usize);
-            let needed = (first_position + span.len).div_ceil(BLOCK_TOKENS);
-            let stray = blocks
-                .iter()
-                .find(|block| **block as usize >= pool.blocks());
-            match stray {
-                Some(block) => Err(fail(format!("block {block} of {}", pool.blocks()))),
-                None if blocks.len() < needed => Err(fail(format!(
-                    "{} blocks for {} tokens, expected {needed}",
-                    blocks.len(),
-                    first_position + span.len
-                ))),
-                None => Ok(CachedSpan {
-                    start: span.start,
-                    len: span.len,
-                    first_position,
-                    blocks,
-                }),
-            }
-        });
-        places.collect()
-    }
-
-    fn run(
-        &self,
-        batch: &ForwardBatch,
-        mut paged: Option<Paged<'_>>,
-    ) -> Result<Tensor, ModelError> {
         self.check(batch)?;
         let segments = batch.segments();
         let spans = batch
@@ -246,12 +201,13 @@ impl Decoder {
         }
         for (layer, config) in self.layers.iter().zip(&self.config.layers) {
             let rope = config.rope.map(|rope| &self.ropes[rope]);
-            x = layer.forward(&x, &pass, rope, paged.as_mut())?;
+            x = layer.forward(&x, &pass, rope)?;
         }
         self.norm.forward(&x)
     }
 
-    fn check(&self, batch: &ForwardBatch) -> Result<(), ModelError> {
+    /// Refuses what no pass can compute.
+    pub(super) fn check(&self, batch: &ForwardBatch) -> Result<(), ModelError> {
         let vocabulary = self.config.vocab_size;
         if batch.is_empty() {
             let reason = "a forward pass needs at least one token".to_owned();

@@ -6,15 +6,15 @@ use candle_core::Tensor;
 
 use crate::kernel::matmul::Precision;
 use crate::kernel::{
-    Activation, AttentionShape, RopeTable, SpanRange, cached_attention, causal_attention, gated,
-    rms_norm, rope,
+    Activation, AttentionShape, RopeTable, SpanRange, causal_attention, gated, rms_norm, rope,
+    with_elements,
 };
 
 use super::ModelError;
 use super::batch::Segment;
 use super::config::DecoderConfig;
-use super::kv::Paged;
 use super::linear::{Linear, LinearShape};
+use super::serving::{ServedLayer, ServedNorm, Slot};
 use super::tensors::TensorSource;
 
 /// A root-mean-square norm with its weight.
@@ -39,6 +39,15 @@ impl Norm {
         })
     }
 
+    /// In plain numbers.
+    pub(super) fn served(&self) -> Result<ServedNorm, ModelError> {
+        Ok(ServedNorm {
+            weight: with_elements(&self.weight, |weight| Arc::from(weight))?,
+            eps: self.eps,
+            offset: self.offset,
+        })
+    }
+
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, ModelError> {
         Ok(rms_norm(x, &self.weight, self.eps, self.offset)?)
     }
@@ -52,7 +61,6 @@ pub(super) struct Pass<'a> {
 }
 
 pub(super) struct Layer {
-    index: usize,
     input_norm: Norm,
     attention: Attention,
     /// After attention, before its residual is added.
@@ -87,7 +95,6 @@ impl Layer {
             (None, after_attention, None)
         };
         Ok(Self {
-            index,
             input_norm,
             attention: Attention::load(source, (&at, index), config, precision)?,
             attention_out_norm,
@@ -97,18 +104,60 @@ impl Layer {
         })
     }
 
+    /// In plain numbers, unless it changes in training.
+    pub(super) fn served(&self) -> Result<Option<ServedLayer>, ModelError> {
+        let norm = |norm: &Option<Norm>| norm.as_ref().map(Norm::served).transpose();
+        let attention = &self.attention;
+        let projections = match &attention.projections {
+            Projections::Separate { q, k, v } => vec![
+                q.served(Slot::Query)?,
+                k.served(Slot::Key)?,
+                v.served(Slot::Value)?,
+            ],
+            Projections::Fused(all) => vec![all.served(Slot::Query)?],
+        };
+        let gates = match &self.mlp.projections {
+            GateUp::Separate { gate, up } => vec![gate.served(Slot::Gate)?, up.served(Slot::Up)?],
+            GateUp::Fused(both) => vec![both.served(Slot::Gate)?],
+        };
+        let output = attention.output.served(Slot::Output)?;
+        let down = self.mlp.down.served(Slot::Down)?;
+        let (projections, gates): (Option<Vec<_>>, Option<Vec<_>>) = (
+            projections.into_iter().collect(),
+            gates.into_iter().collect(),
+        );
+        let (Some(projections), Some(gates), Some(output), Some(down)) =
+            (projections, gates, output, down)
+        else {
+            return Ok(None);
+        };
+        let qk_norms = match (&attention.q_norm, &attention.k_norm) {
+            (Some(q), Some(k)) => Some([q.served()?, k.served()?]),
+            _ => None,
+        };
+        Ok(Some(ServedLayer {
+            input_norm: self.input_norm.served()?,
+            projections,
+            qk_norms,
+            output,
+            shape: attention.shape,
+            attention_out_norm: norm(&self.attention_out_norm)?,
+            mlp_norm: self.mlp_norm.served()?,
+            gates,
+            down,
+            mlp_out_norm: norm(&self.mlp_out_norm)?,
+        }))
+    }
+
     /// (tokens, hidden) to (tokens, hidden).
     pub(super) fn forward(
         &self,
         x: &Tensor,
         pass: &Pass<'_>,
         rope: Option<&Arc<RopeTable>>,
-        paged: Option<&mut Paged<'_>>,
     ) -> Result<Tensor, ModelError> {
         let normed = self.input_norm.forward(x)?;
-        let mut attended = self
-            .attention
-            .forward(&normed, pass, rope, (self.index, paged))?;
+        let mut attended = self.attention.forward(&normed, pass, rope)?;
         if let Some(norm) = &self.attention_out_norm {
             attended = norm.forward(&attended)?;
         }
@@ -231,7 +280,6 @@ impl Attention {
         x: &Tensor,
         pass: &Pass<'_>,
         table: Option<&Arc<RopeTable>>,
-        cache: (usize, Option<&mut Paged<'_>>),
     ) -> Result<Tensor, ModelError> {
         let [mut q, mut k, v] = self.project(x, pass.segments)?;
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
@@ -243,13 +291,7 @@ impl Attention {
                 rope(&k, table, &pass.positions)?,
             );
         }
-        let attended = match cache {
-            (_, None) => causal_attention(&q, &k, &v, &pass.spans, self.shape)?,
-            (layer, Some(paged)) => {
-                paged.pool.write(layer, paged.spans, (&k, &v))?;
-                cached_attention(&q, paged.spans, paged.pool.layer(layer), self.shape)?
-            }
-        };
+        let attended = causal_attention(&q, &k, &v, &pass.spans, self.shape)?;
         let width = self.shape.heads * self.shape.head_dim;
         self.output
             .forward(&attended.reshape(((), width))?, pass.segments)

@@ -9,6 +9,7 @@ use crate::kernel::with_elements;
 
 use super::ModelError;
 use super::batch::Segment;
+use super::serving::{ServedLinear, Slot};
 use super::tensors::TensorSource;
 
 /// `y = x wᵀ + b`, plus the low-rank product of each row's adapter.
@@ -81,6 +82,19 @@ impl Linear {
     /// The weight, (out, in).
     pub(super) fn weight(&self) -> &Tensor {
         &self.weight
+    }
+
+    /// In plain numbers, unless it changes in training.
+    pub(super) fn served(&self, slot: Slot) -> Result<Option<ServedLinear>, ModelError> {
+        let Kind::Frozen(matrix) = &self.kind else {
+            return Ok(None);
+        };
+        let numbers = |bias: &Tensor| with_elements(bias, |bias| Arc::from(bias));
+        Ok(Some(ServedLinear {
+            matrix: Arc::clone(matrix),
+            bias: self.bias.as_ref().map(numbers).transpose()?,
+            slot,
+        }))
     }
 
     /// (tokens, in) to (tokens, out).

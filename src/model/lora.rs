@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
@@ -12,8 +13,10 @@ use rand_chacha::ChaCha8Rng;
 use crate::kernel::matmul::{Precision, linear};
 
 use super::ModelError;
+use super::config::DecoderConfig;
 use super::decoder::Decoder;
 use super::lora_config::LoraConfig;
+use super::serving::PackedAdapter;
 use super::tensors::{TensorFiles, TensorSource, save_tensors, write_atomically};
 
 /// What to adapt, and how strongly.
@@ -33,15 +36,17 @@ pub struct LoraAdapter {
     config: LoraConfig,
     pairs: BTreeMap<String, LoraPair>,
     vars: Vec<(String, Var)>,
+    /// Made when it first serves.
+    packed: OnceLock<Arc<PackedAdapter>>,
 }
 
 /// `delta(x) = scale * (x Aᵀ) Bᵀ`.
 pub(super) struct LoraPair {
     /// (rank, in)
-    a: Tensor,
+    pub(super) a: Tensor,
     /// (out, rank)
-    b: Tensor,
-    scale: f64,
+    pub(super) b: Tensor,
+    pub(super) scale: f64,
 }
 
 impl LoraPair {
@@ -114,6 +119,7 @@ impl LoraAdapter {
             config,
             pairs,
             vars: Vec::new(),
+            packed: OnceLock::new(),
         })
     }
 
@@ -175,6 +181,7 @@ impl LoraAdapter {
             config,
             pairs,
             vars,
+            packed: OnceLock::new(),
         })
     }
 
@@ -206,6 +213,7 @@ impl LoraAdapter {
             config: self.config.clone(),
             pairs,
             vars: Vec::new(),
+            packed: OnceLock::new(),
         })
     }
 
@@ -232,6 +240,21 @@ impl LoraAdapter {
         )?;
         let text = format!("{:#}\n", self.config.to_json(base_model));
         write_atomically(&dir.join("adapter_config.json"), text.as_bytes()).map_err(io)
+    }
+
+    /// Its pairs as the serving pass reads them. Those of an adapter in training are packed anew
+    /// each time, as they change.
+    pub(super) fn packed(&self, config: &DecoderConfig) -> Result<Arc<PackedAdapter>, ModelError> {
+        if let Some(packed) = self.packed.get() {
+            return Ok(Arc::clone(packed));
+        }
+        let pairs = self.pairs.iter().map(|(path, pair)| (path.as_str(), pair));
+        let packed = Arc::new(PackedAdapter::pack(config.num_layers(), pairs)?);
+        if self.vars.is_empty() {
+            // Whoever else packed it meanwhile packed the same.
+            let _ = self.packed.set(Arc::clone(&packed));
+        }
+        Ok(packed)
     }
 
     pub(super) fn pair(&self, module: &str) -> Option<&LoraPair> {

@@ -14,6 +14,7 @@ mod layer;
 mod linear;
 mod lora;
 mod lora_config;
+mod serving;
 mod tensors;
 
 pub use crate::kernel::BLOCK_TOKENS;
@@ -27,4 +28,5 @@ pub use family::Family;
 pub use init::TrainableTensors;
 pub use kv::{BlockId, KvPool};
 pub use lora::{LoraAdapter, LoraSettings};
+pub use serving::ServedStep;
 pub use tensors::{TensorFiles, TensorSource, save_tensors, write_atomically};

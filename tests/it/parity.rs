@@ -5,7 +5,9 @@ mod bf16;
 use std::sync::Arc;
 
 use candle_core::Device;
-use steersman::model::{BLOCK_TOKENS, Decoder, ForwardBatch, LoraAdapter, ModelError};
+use steersman::model::{
+    BLOCK_TOKENS, Decoder, ForwardBatch, KvPool, LoraAdapter, ModelError, ServedStep,
+};
 
 use crate::fixtures::{DECODERS, assert_close, fixture};
 
@@ -78,6 +80,24 @@ fn logits_and_logprobs_equal_transformers() {
     }
 }
 
+/// Logits of every row, as serving computes them.
+fn served(
+    decoder: &Decoder,
+    batch: &ForwardBatch,
+    tables: &[&[u32]],
+    pool: &mut KvPool,
+) -> Vec<f32> {
+    let draws: Vec<u32> = (0..batch.len() as u32).collect();
+    let step = ServedStep {
+        batch,
+        tables,
+        draws: &draws,
+    };
+    let mut logits = Vec::new();
+    decoder.step(step, pool, &mut logits).unwrap();
+    logits
+}
+
 #[test]
 fn serving_forward_equals_training_forward_and_chunks_equal_the_whole() {
     for name in DECODERS {
@@ -92,11 +112,7 @@ fn serving_forward_equals_training_forward_and_chunks_equal_the_whole() {
             for (index, part) in tokens.chunks(chunk).enumerate() {
                 let mut batch = ForwardBatch::default();
                 batch.push(part, index * chunk, None);
-                let hidden = decoder
-                    .forward_cached(&batch, &[&table], &mut pool)
-                    .unwrap();
-                let rows = decoder.logits(&hidden).unwrap().flatten_all().unwrap();
-                all.extend(rows.to_vec1::<f32>().unwrap());
+                all.extend(served(&decoder, &batch, &[&table], &mut pool));
             }
             all
         };
@@ -138,21 +154,18 @@ fn check_alone_equals_batch(name: &str, decoder: &Decoder) {
         batch.push(&sequences[index % sequences.len()], 0, adapter.clone());
     }
     let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
-    let hidden = decoder.forward_cached(&batch, &tables, &mut pool).unwrap();
-    let together = decoder.logits(&hidden).unwrap();
+    let together = served(decoder, &batch, &tables, &mut pool);
+    let vocabulary = decoder.config().vocab_size;
     for (span, adapter) in batch.spans.iter().zip(adapters) {
         let mut alone = ForwardBatch::default();
         let rows = span.start..span.start + span.len;
         alone.push(&batch.token_ids[rows], 0, adapter);
         let table: Vec<u32> = (0..span.len.div_ceil(BLOCK_TOKENS) as u32).collect();
         let mut pool = decoder.new_pool(table.len());
-        let hidden = decoder
-            .forward_cached(&alone, &[&table], &mut pool)
-            .unwrap();
-        let alone = decoder.logits(&hidden).unwrap().to_vec2::<f32>().unwrap();
-        let rows = together.narrow(0, span.start, span.len).unwrap();
+        let alone = served(decoder, &alone, &[&table], &mut pool);
+        let rows = span.start * vocabulary..(span.start + span.len) * vocabulary;
         assert!(
-            rows.to_vec2::<f32>().unwrap() == alone,
+            together[rows] == alone,
             "{name}: the batch changes the bits"
         );
     }

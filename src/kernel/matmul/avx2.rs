@@ -2,10 +2,12 @@
 //! 8x8 transposition.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskstore_ps, _mm256_permute2f128_ps,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_ps,
-    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    __m256, __m256i, _CMP_UNORD_Q, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_ps,
+    _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskstore_ps, _mm256_or_si256,
+    _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_slli_epi32,
+    _mm256_srli_epi32, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 use super::out::OutBlock;
@@ -16,22 +18,27 @@ use super::{Form, PANEL, portable};
 /// Columns of one register tile: half a panel.
 const HALF: usize = 16;
 
-/// Proof that this processor has AVX2 and FMA.
+/// Proof that this processor has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Present(());
 
 impl Present {
     /// The proof, where it holds.
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        let present = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        present.then_some(Self(()))
     }
 }
 
-/// One tile of up to 12x32, as tiles of 4x16; lengths are checked by the caller.
+/// One tile of up to 12x32, as tiles of 4x16, or of 2x32 where there are so few rows: a panel is then
+/// read along, once. Lengths are checked by the caller.
 pub(super) fn tile(_: Present, form: Form, tile: Tile<'_>, mut out: OutBlock<'_>) {
     let (rows, columns) = (out.rows(), out.columns());
-    for column in (0..columns).step_by(HALF) {
-        for row in (0..rows).step_by(4) {
+    let (height, width) = if rows <= 2 { (2, PANEL) } else { (4, HALF) };
+    for column in (0..columns).step_by(width) {
+        for row in (0..rows).step_by(height) {
             let corner = Corner {
                 left: tile.rows[row..].as_ptr().cast(),
                 left_step: rows,
@@ -40,22 +47,22 @@ pub(super) fn tile(_: Present, form: Form, tile: Tile<'_>, mut out: OutBlock<'_>
                 accumulate: tile.accumulate,
                 out: out.start().wrapping_add(row * out.stride() + column),
                 out_stride: out.stride(),
-                columns: (columns - column).min(HALF),
+                columns: (columns - column).min(width),
             };
             // SAFETY: `Present` proves the instructions; the packed lengths are asserted by `Tier::tile`, and the
             // corner's rows and columns lie inside the block.
             unsafe {
                 if form == Form::F32 {
-                    corner.of_rows::<false>((rows - row).min(4))
+                    corner.of_rows::<false>((rows - row).min(height), width == PANEL);
                 } else {
-                    corner.of_rows::<true>((rows - row).min(4))
+                    corner.of_rows::<true>((rows - row).min(height), width == PANEL);
                 }
             }
         }
     }
 }
 
-/// Up to 4 rows by 16 columns of a tile.
+/// Up to 4 rows by 16 columns of a tile, or 2 by 32.
 struct Corner {
     left: *const f32,
     left_step: usize,
@@ -69,27 +76,37 @@ struct Corner {
 
 impl Corner {
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn of_rows<const PAIRS: bool>(self, rows: usize) {
+    unsafe fn of_rows<const PAIRS: bool>(self, rows: usize, whole_panel: bool) {
         // SAFETY: passed on to the caller.
         unsafe {
-            match rows {
-                1 => self.run::<1, PAIRS>(),
-                2 => self.run::<2, PAIRS>(),
-                3 => self.run::<3, PAIRS>(),
-                _ => self.run::<4, PAIRS>(),
+            match (rows, whole_panel) {
+                (1, true) => self.run::<1, 4, PAIRS>(),
+                (_, true) => self.run::<2, 4, PAIRS>(),
+                (1, false) => self.run::<1, 2, PAIRS>(),
+                (2, false) => self.run::<2, 2, PAIRS>(),
+                (3, false) => self.run::<3, 2, PAIRS>(),
+                (_, false) => self.run::<4, 2, PAIRS>(),
             }
         }
     }
 
     /// # Safety
-    /// `left` reaches `ROWS` lanes at each of `depth` steps (twice as many of pairs), `right` 16 lanes, and `out` `ROWS` rows of `columns`.
+    /// `left` reaches `ROWS` lanes at each of `depth` steps (twice as many of pairs), `right` `8 * WIDTH` lanes at each
+    /// panel's width, and `out` `ROWS` rows of `columns`.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn run<const ROWS: usize, const PAIRS: bool>(self) {
-        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+    unsafe fn run<const ROWS: usize, const WIDTH: usize, const PAIRS: bool>(self) {
+        let mut sums = [[_mm256_setzero_ps(); WIDTH]; ROWS];
+        // Written out because the loops must be gone at every optimisation level.
         macro_rules! each_row {
             ($row:ident, $body:block) => { each_row!(@ $row, $body, 0 1 2 3) };
             (@ $row:ident, $body:block, $($index:literal)*) => {
                 $( if $index < ROWS { const $row: usize = $index; $body } )*
+            };
+        }
+        macro_rules! each_part {
+            ($part:ident, $body:block) => { each_part!(@ $part, $body, 0 1 2 3) };
+            (@ $part:ident, $body:block, $($index:literal)*) => {
+                $( if $index < WIDTH { const $part: usize = $index; $body } )*
             };
         }
         // SAFETY: the caller vouches for the reach of the three pointers; partial rows of `out` go through a buffer.
@@ -101,31 +118,36 @@ impl Corner {
             }
             let (mut left, mut right) = (self.left, self.right);
             for _ in 0..self.depth {
-                let columns = [
-                    _mm256_loadu_si256(right.cast()),
-                    _mm256_loadu_si256(right.add(8).cast()),
-                ];
+                let mut columns = [_mm256_setzero_si256(); WIDTH];
+                each_part!(PART, {
+                    columns[PART] = _mm256_loadu_si256(right.add(8 * PART).cast());
+                });
                 if PAIRS {
                     // The upper step first, as VDPBF16PS does, so that the tiers agree.
-                    let high = [upper(columns[0]), upper(columns[1])];
+                    let mut high = [_mm256_setzero_ps(); WIDTH];
+                    each_part!(PART, {
+                        high[PART] = upper(columns[PART]);
+                    });
                     each_row!(ROW, {
                         let one = _mm256_set1_ps(left.add(self.left_step + ROW).read());
-                        sums[ROW][0] = _mm256_fmadd_ps(one, high[0], sums[ROW][0]);
-                        sums[ROW][1] = _mm256_fmadd_ps(one, high[1], sums[ROW][1]);
+                        each_part!(PART, {
+                            sums[ROW][PART] = _mm256_fmadd_ps(one, high[PART], sums[ROW][PART]);
+                        });
                     });
                 }
-                let low = if PAIRS {
-                    [lower(columns[0]), lower(columns[1])]
-                } else {
-                    [
-                        _mm256_castsi256_ps(columns[0]),
-                        _mm256_castsi256_ps(columns[1]),
-                    ]
-                };
+                let mut low = [_mm256_setzero_ps(); WIDTH];
+                each_part!(PART, {
+                    low[PART] = if PAIRS {
+                        lower(columns[PART])
+                    } else {
+                        _mm256_castsi256_ps(columns[PART])
+                    };
+                });
                 each_row!(ROW, {
                     let one = _mm256_set1_ps(left.add(ROW).read());
-                    sums[ROW][0] = _mm256_fmadd_ps(one, low[0], sums[ROW][0]);
-                    sums[ROW][1] = _mm256_fmadd_ps(one, low[1], sums[ROW][1]);
+                    each_part!(PART, {
+                        sums[ROW][PART] = _mm256_fmadd_ps(one, low[PART], sums[ROW][PART]);
+                    });
                 });
                 left = left.wrapping_add(if PAIRS {
                     2 * self.left_step
@@ -142,27 +164,29 @@ impl Corner {
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn read_row(&self, row: usize) -> [__m256; 2] {
-        let mut buffer = [0.0f32; HALF];
+    unsafe fn read_row<const WIDTH: usize>(&self, row: usize) -> [__m256; WIDTH] {
+        let mut buffer = [0.0f32; PANEL];
+        let mut parts = [_mm256_setzero_ps(); WIDTH];
         // SAFETY: the row is `columns` elements of the caller's own block, and the buffer is wide enough.
         unsafe {
             let from = self.out.wrapping_add(row * self.out_stride);
             from.copy_to_nonoverlapping(buffer.as_mut_ptr(), self.columns);
-            [
-                _mm256_loadu_ps(buffer.as_ptr()),
-                _mm256_loadu_ps(buffer.as_ptr().add(8)),
-            ]
+            for (part, numbers) in parts.iter_mut().zip(buffer.chunks_exact(8)) {
+                *part = _mm256_loadu_ps(numbers.as_ptr());
+            }
         }
+        parts
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn write_row(&self, row: usize, sums: [__m256; 2]) {
-        let mut buffer = [0.0f32; HALF];
+    unsafe fn write_row<const WIDTH: usize>(&self, row: usize, sums: [__m256; WIDTH]) {
+        let mut buffer = [0.0f32; PANEL];
         // SAFETY: as in `read_row`.
         unsafe {
-            _mm256_storeu_ps(buffer.as_mut_ptr(), sums[0]);
-            _mm256_storeu_ps(buffer.as_mut_ptr().add(8), sums[1]);
+            for (numbers, part) in buffer.chunks_exact_mut(8).zip(sums) {
+                _mm256_storeu_ps(numbers.as_mut_ptr(), part);
+            }
             let to = self.out.wrapping_add(row * self.out_stride);
             to.copy_from_nonoverlapping(buffer.as_ptr(), self.columns);
         }
@@ -190,19 +214,21 @@ fn lower(pair: __m256i) -> __m256 {
 pub(super) fn pack(_: Present, form: Form, source: Source<'_>, width: usize, to: &mut [u32]) {
     match (form, source.depth_stride(), source.lane_stride()) {
         // SAFETY: `Present` proves the instructions; the lengths are those that `Tier::pack` asserts.
-        (Form::F32, 1, _) => unsafe { pack_deep(source, width, to) },
+        (Form::F32, 1, _) => unsafe { pack_deep::<false>(source, width, to) },
+        // SAFETY: as above.
+        (Form::Widened, 1, _) => unsafe { pack_deep::<true>(source, width, to) },
         (Form::F32, _, 1) => pack_wide(source, width, to),
         _ => portable::pack(form, source, width, to),
     }
 }
 
 /// Packs lanes whose depth is contiguous: 8 lanes by 8 steps are transposed at a time, the last steps
-/// one by one.
+/// one by one. Rounded to bf16 where `WIDENED`, and else as they are.
 ///
 /// # Safety
 /// `source.depth_stride()` is 1 and `to` holds `depth * width`.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn pack_deep(source: Source<'_>, width: usize, to: &mut [u32]) {
+unsafe fn pack_deep<const WIDENED: bool>(source: Source<'_>, width: usize, to: &mut [u32]) {
     let (lanes, depth) = (source.lanes(), source.depth());
     let whole_steps = depth / 8 * 8;
     for lane in (0..width).step_by(8) {
@@ -212,7 +238,8 @@ unsafe fn pack_deep(source: Source<'_>, width: usize, to: &mut [u32]) {
             for (index, row) in block.iter_mut().enumerate().take(held) {
                 let from = (lane + index) * source.lane_stride() + step;
                 // SAFETY: lane + index < lanes and step + 8 <= depth, so `Source` keeps the read inside its data.
-                *row = unsafe { _mm256_loadu_ps(source.data().as_ptr().wrapping_add(from)) };
+                let numbers = unsafe { _mm256_loadu_ps(source.data().as_ptr().wrapping_add(from)) };
+                *row = if WIDENED { rounded(numbers) } else { numbers };
             }
             for (index, row) in transpose(block).into_iter().enumerate() {
                 let place = to.as_mut_ptr().wrapping_add((step + index) * width + lane);
@@ -222,7 +249,26 @@ unsafe fn pack_deep(source: Source<'_>, width: usize, to: &mut [u32]) {
         }
     }
     let rest = source.part(0, lanes, whole_steps, depth - whole_steps);
-    portable::pack(Form::F32, rest, width, &mut to[whole_steps * width..]);
+    let form = if WIDENED { Form::Widened } else { Form::F32 };
+    portable::pack(form, rest, width, &mut to[whole_steps * width..]);
+}
+
+/// Rounded to bf16, to nearest and ties to even; NaN stays NaN, made quiet.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn rounded(numbers: __m256) -> __m256 {
+    let bits = _mm256_castps_si256(numbers);
+    let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let bias = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), odd);
+    let nearest = _mm256_and_si256(_mm256_add_epi32(bits, bias), upper);
+    let quiet = _mm256_and_si256(_mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000)), upper);
+    let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(numbers, numbers);
+    _mm256_blendv_ps(
+        _mm256_castsi256_ps(nearest),
+        _mm256_castsi256_ps(quiet),
+        is_nan,
+    )
 }
 
 /// A mask of the first `count` of 8 lanes.

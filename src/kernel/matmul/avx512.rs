@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::Tile;
-use super::{Form, PANEL, portable};
+use super::{Form, PANEL, avx2, portable};
 
 const F32: u8 = Form::F32 as u8;
 const PAIRS: u8 = Form::Pairs as u8;
@@ -25,6 +25,7 @@ const WIDENED: u8 = Form::Widened as u8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Present {
     slow_pairs: bool,
+    narrow: avx2::Present,
 }
 
 impl Present {
@@ -34,8 +35,11 @@ impl Present {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bf16");
+        // Every such processor has it; whole numbers are multiplied with its instructions.
+        let narrow = avx2::Present::detect()?;
         present.then(|| Self {
             slow_pairs: made_by_intel(),
+            narrow,
         })
     }
 
@@ -49,11 +53,17 @@ impl Present {
         }
     }
 
+    /// The proof for the narrower tier.
+    pub(super) const fn narrow(self) -> avx2::Present {
+        self.narrow
+    }
+
     /// The same processor with the other choice of `row_form`, for tests.
     #[cfg(test)]
     pub(super) const fn other_form(self) -> Self {
         Self {
             slow_pairs: !self.slow_pairs,
+            ..self
         }
     }
 }

@@ -199,6 +199,144 @@ pub(super) fn multiply(
     }
 }
 
+/// The panels from `panel` on of `out = rows · columns`, as many as `out` has columns for, on this
+/// thread.
+pub(super) fn part(
+    tier: Tier,
+    (rows, columns): (Source<'_>, Columns<'_>),
+    panel: usize,
+    out: &OutBlock<'_>,
+) {
+    let (m, width) = (rows.lanes(), out.columns());
+    let row_block = m.div_ceil(m.div_ceil(ROW_BLOCK));
+    for row in (0..m).step_by(row_block) {
+        let count = row_block.min(m - row);
+        // SAFETY: one of these parts at a time is alive.
+        let block = unsafe { out.part((row, count), (0, width)) };
+        Task {
+            tier,
+            rows: rows.part(row, count, 0, columns.k),
+            columns,
+            panel,
+            accumulate: false,
+        }
+        .run(&block);
+    }
+}
+
+/// Lanes of one packed row.
+pub(super) fn row_lanes(tier: Tier, precision: Precision, k: usize) -> usize {
+    precision.form().lanes(k) * per_step(tier.row_form(precision))
+}
+
+/// Lanes of a row for each lane of a panel.
+const fn per_step(form: Form) -> usize {
+    match form {
+        Form::Widened => 2,
+        Form::F32 | Form::Pairs => 1,
+    }
+}
+
+/// Packs tile `index` of all rows into its place among the packed rows, whole depth.
+pub(super) fn pack_tile(
+    tier: Tier,
+    (rows, precision): (Source<'_>, Precision),
+    index: usize,
+    to: &mut [u32],
+) {
+    let form = tier.row_form(precision);
+    let (row, count) = nth_tile(rows.lanes(), index);
+    let depth = to.len() / count;
+    for (from, steps) in strips(rows, depth) {
+        let part = packed_part(form, rows, (row, count), (from, steps));
+        tier.pack(
+            form,
+            part,
+            count,
+            &mut to[from * count..(from + steps) * count],
+        );
+    }
+}
+
+/// As `part`, of rows that `pack_tile` has packed, tile after tile.
+pub(super) fn part_of_packed(
+    tier: Tier,
+    (packed, columns): (&[u32], Columns<'_>),
+    panel: usize,
+    out: &OutBlock<'_>,
+) {
+    let (m, width) = (out.rows(), out.columns());
+    let total = columns.precision.form().lanes(columns.k);
+    let per_row = packed.len() / m;
+    let count = m.div_ceil(TILE_ROWS);
+    // As many tiles as make a row block share each block of panels while it is in the cache.
+    for first in (0..count).step_by(ROW_BLOCK / TILE_ROWS) {
+        let last = (first + ROW_BLOCK / TILE_ROWS).min(count) - 1;
+        let (row, (end, rows)) = (nth_tile(m, first).0, nth_tile(m, last));
+        // SAFETY: one of these parts at a time is alive.
+        let block = unsafe { out.part((row, end + rows - row), (0, width)) };
+        for from in (0..total).step_by(DEPTH_BLOCK) {
+            let depth = (from, DEPTH_BLOCK.min(total - from));
+            let left = Left {
+                lanes: &packed[row * per_row..],
+                per_row,
+                from,
+                tiles: (m, first..last + 1),
+            };
+            left.times((tier, columns, panel), depth, from > 0, &block);
+        }
+    }
+}
+
+/// Packed rows, tile after tile, each `[depth][rows]`.
+struct Left<'a> {
+    lanes: &'a [u32],
+    /// Lanes of each row.
+    per_row: usize,
+    /// Step of the panels at which the depth block begins, counted in these lanes' own depth.
+    from: usize,
+    /// Which of the tiles of how many rows these are.
+    tiles: (usize, std::ops::Range<usize>),
+}
+
+impl Left<'_> {
+    /// The product with `(from, count)` steps of the panels from `panel` on.
+    fn times(
+        &self,
+        (tier, columns, first_panel): (Tier, Columns<'_>, usize),
+        (from, depth): (usize, usize),
+        accumulate: bool,
+        out: &OutBlock<'_>,
+    ) {
+        let per_step = per_step(tier.row_form(columns.precision));
+        let panels = out.columns().div_ceil(PANEL);
+        let most = tier.most_panels(out.rows());
+        let (m, tiles) = (self.tiles.0, self.tiles.1.clone());
+        let first_row = nth_tile(m, tiles.start).0;
+        let mut panel = 0;
+        while panel < panels {
+            let count = if panels - panel >= most { most } else { 1 };
+            let column = panel * PANEL;
+            let width = (count * PANEL).min(out.columns() - column);
+            for (row, rows) in tiles.clone().map(|index| nth_tile(m, index)) {
+                let row = row - first_row;
+                let start = row * self.per_row + self.from * per_step * rows;
+                // SAFETY: one tile at a time is alive here, and the block is this call's own.
+                let part = unsafe { out.part((row, rows), (column, width)) };
+                let tile = Tile {
+                    rows: &self.lanes[start..start + depth * per_step * rows],
+                    panels: columns.panels(first_panel + panel, from),
+                    panel_stride: columns.panel_len(),
+                    depth,
+                    accumulate,
+                };
+                tier.tile(columns.precision, tile, part);
+            }
+            panel += count;
+        }
+    }
+}
+
 /// Fewer panels per task until every thread has several tasks.
 fn panels_per_task(row_tasks: usize, panels: usize) -> usize {
     let wanted = 4 * rayon::current_num_threads();
@@ -225,13 +363,20 @@ impl Task<'_> {
         // Few rows fit in the cache at any depth, and then panels are best read in one go.
         let block = if row_count <= 4 { total } else { DEPTH_BLOCK };
         let form = self.tier.row_form(self.columns.precision);
-        let per_step = if form == Form::Widened { 2 } else { 1 };
+        let per_step = per_step(form);
         with_scratch(row_count * total.min(block) * per_step, |packed| {
             for from in (0..total).step_by(block) {
                 let depth = block.min(total - from);
                 let packed = &mut packed[..row_count * depth * per_step];
                 self.pack_rows((from * per_step, depth * per_step), form, packed);
-                self.depth_block((from, depth), packed, out);
+                let left = Left {
+                    lanes: packed,
+                    per_row: depth * per_step,
+                    from: 0,
+                    tiles: (row_count, 0..row_count.div_ceil(TILE_ROWS)),
+                };
+                let right = (self.tier, self.columns, self.panel);
+                left.times(right, (from, depth), self.accumulate || from > 0, out);
             }
         });
     }
@@ -246,40 +391,23 @@ impl Task<'_> {
             }
         }
     }
-
-    fn depth_block(&self, (from, depth): (usize, usize), packed: &[u32], out: &OutBlock<'_>) {
-        let row_lanes = packed.len() / out.rows();
-        let panels = out.columns().div_ceil(PANEL);
-        let most = self.tier.most_panels(out.rows());
-        let mut panel = 0;
-        while panel < panels {
-            let count = if panels - panel >= most { most } else { 1 };
-            let column = panel * PANEL;
-            let width = (count * PANEL).min(out.columns() - column);
-            for (row, rows) in tiles(out.rows()) {
-                // SAFETY: one tile at a time is alive here, and the task's rectangle is its own.
-                let part = unsafe { out.part((row, rows), (column, width)) };
-                let tile = Tile {
-                    rows: &packed[row * row_lanes..(row + rows) * row_lanes],
-                    panels: self.columns.panels(self.panel + panel, from),
-                    panel_stride: self.columns.panel_len(),
-                    depth,
-                    accumulate: self.accumulate || from > 0,
-                };
-                self.tier.tile(self.columns.precision, tile, part);
-            }
-            panel += count;
-        }
-    }
 }
 
 /// Rows cut into tiles of nearly equal height: `(first, count)`.
 fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..tile_count(rows)).map(move |index| nth_tile(rows, index))
+}
+
+/// Tiles of so many rows.
+pub(super) fn tile_count(rows: usize) -> usize {
+    rows.div_ceil(TILE_ROWS)
+}
+
+/// The tile of that index.
+pub(super) fn nth_tile(rows: usize, index: usize) -> (usize, usize) {
     let count = rows.div_ceil(TILE_ROWS);
-    (0..count).map(move |index| {
-        let first = index * rows / count;
-        (first, (index + 1) * rows / count - first)
-    })
+    let first = index * rows / count;
+    (first, (index + 1) * rows / count - first)
 }
 
 thread_local! {

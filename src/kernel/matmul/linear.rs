@@ -183,6 +183,10 @@ impl CustomOp1 for FrozenLinear {
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(product(grad, &self.w, self.packed.precision())?))
+        Ok(Some(product(
+            grad,
+            &self.w,
+            self.packed.packing().precision(),
+        )?))
     }
 }

@@ -7,6 +7,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocks;
 mod driver;
 mod form;
 mod linear;
@@ -19,8 +20,9 @@ mod tier;
 #[cfg(test)]
 mod tests;
 
+pub use blocks::Bits;
 pub use linear::{frozen_linear, linear};
-pub use packed::PackedMatrix;
+pub use packed::{PackedMatrix, Packing};
 
 use form::Form;
 use source::Source;
@@ -29,7 +31,7 @@ use tier::Tier;
 /// Columns of one packed panel, and of one register tile.
 const PANEL: usize = 32;
 /// Most rows of one register tile.
-const TILE_ROWS: usize = 12;
+pub(in crate::kernel) const TILE_ROWS: usize = 12;
 
 /// In what numbers the products are taken; sums are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,6 +35,20 @@ impl<'a> OutBlock<'a> {
         }
     }
 
+    /// A rectangle whose rows start at `place.0` and lie `place.1` numbers apart.
+    ///
+    /// # Safety
+    /// Nobody else reaches its elements while the block is alive.
+    pub(super) unsafe fn at(place: (*mut f32, usize), rows: usize, columns: usize) -> Self {
+        Self {
+            start: place.0,
+            stride: place.1,
+            rows,
+            columns,
+            owner: PhantomData,
+        }
+    }
+
     /// The rectangle of `(first, count)` rows and `(first, count)` columns.
     ///
     /// # Safety

@@ -78,6 +78,17 @@ impl<'a> Source<'a> {
         self.data
     }
 
+    /// Copies the steps of the only lane.
+    pub(super) fn copy_lane(&self, to: &mut [f32]) {
+        if self.depth_stride == 1 {
+            to.copy_from_slice(&self.data[..self.depth]);
+        } else {
+            for (step, to) in to.iter_mut().enumerate() {
+                *to = self.at(0, step);
+            }
+        }
+    }
+
     pub(super) fn at(&self, lane: usize, step: usize) -> f32 {
         self.data[lane * self.lane_stride + step * self.depth_stride]
     }

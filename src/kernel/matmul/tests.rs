@@ -83,7 +83,7 @@ proptest! {
         let (x, w) = (numbers(rows * k, seed), numbers(n * k, !seed));
         for tier in Tier::all() {
             for precision in PRECISIONS {
-                let packed = PackedMatrix::pack_on(tier, &w, (n, k), precision);
+                let packed = PackedMatrix::pack_on(tier, &w, (n, k), precision.into());
                 let mut all = vec![0.0; rows * n];
                 packed.matmul_into(&x, rows, &mut all);
                 for row in 0..rows {
@@ -144,7 +144,7 @@ fn a_deep_row_alone_equals_the_row_in_a_large_batch() {
     let (x, w) = (numbers(rows * k, 5), numbers(n * k, 6));
     for tier in Tier::all() {
         for precision in PRECISIONS {
-            let packed = PackedMatrix::pack_on(tier, &w, (n, k), precision);
+            let packed = PackedMatrix::pack_on(tier, &w, (n, k), precision.into());
             let mut all = vec![0.0; rows * n];
             packed.matmul_into(&x, rows, &mut all);
             for row in [0, 1, 150, 300] {

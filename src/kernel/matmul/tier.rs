@@ -13,7 +13,7 @@ pub(super) enum Tier {
     /// AVX-512 F, BW, VL and BF16.
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Present),
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Present),
     /// Plain Rust.

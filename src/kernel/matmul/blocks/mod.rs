@@ -1,0 +1,375 @@
+//! Weights in blocks of 32 along the inner dimension: whole numbers of 8 or 4 bits and one scale.
+//!
+//! The numbers are those of ggml's Q8_0 and Q4_0. Activations are rounded to 8 bits by the same rule,
+//! products within a block are exact whole numbers, and blocks are added up in ascending order in
+//! f32: every tier gives the same bits, and a row the same alone as in any batch.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod portable;
+mod quantize;
+
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::PANEL;
+use super::driver::{nth_tile, tile_count};
+use super::out::OutBlock;
+use super::source::Source;
+use super::tier::Tier;
+
+/// Weights that share a scale.
+pub(super) const BLOCK: usize = 32;
+/// Lanes of a packed row for each block: its scale, then 16 pairs of 16-bit numbers.
+const ROW_LANES: usize = 1 + BLOCK / 2;
+/// Rows of one register tile.
+const TILE: usize = 4;
+
+/// Bits of one weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// Whole numbers from -127 to 127.
+    Eight,
+    /// Whole numbers from -8 to 7.
+    Four,
+}
+
+impl Bits {
+    /// Cache lines of one block of a panel: scales, then weights.
+    const fn lines(self) -> usize {
+        match self {
+            Self::Eight => 1 + 16,
+            Self::Four => 1 + 8,
+        }
+    }
+}
+
+/// 64 bytes that lie in one line of the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A matrix of `n` output by `k` input features, as `[panel][block][line]`.
+///
+/// The first line of a block holds the f16 scales of the panel's 32 columns. With 8 bits, line
+/// `1 + p` holds rows `2p` and `2p + 1` of the block, by column; with 4 bits the low halves of line
+/// `1 + p` hold them, and the high halves rows `16 + 2p` and `17 + 2p`, each as the number plus 8.
+pub(super) struct Blocks {
+    lines: Vec<Line>,
+    bits: Bits,
+    k: usize,
+}
+
+impl Blocks {
+    /// Room for a matrix, all zero.
+    pub(super) fn new(bits: Bits, n: usize, k: usize) -> Self {
+        let count = n.div_ceil(PANEL) * k.div_ceil(BLOCK) * bits.lines();
+        Self {
+            lines: vec![Line([0; 64]); count],
+            bits,
+            k,
+        }
+    }
+
+    pub(super) const fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    fn panel_lines(&self) -> usize {
+        self.k.div_ceil(BLOCK) * self.bits.lines()
+    }
+
+    /// Sets the panels from the given one on: `weights` are their columns one after the other, `k`
+    /// each. What is set has been zero.
+    pub(super) fn set(&mut self, panel: usize, weights: &[f32]) {
+        let (bits, k, lines) = (self.bits, self.k, self.panel_lines());
+        let panels = self.lines[panel * lines..].par_chunks_mut(lines);
+        let weights = weights.par_chunks(PANEL * k);
+        panels.zip(weights).for_each(|(panel, weights)| {
+            for (column, weights) in weights.chunks_exact(k).enumerate() {
+                let blocks = panel.chunks_exact_mut(bits.lines());
+                for (lines, weights) in blocks.zip(weights.chunks(BLOCK)) {
+                    put(bits, lines, column, weights);
+                }
+            }
+        });
+    }
+
+    /// Writes the weights of one output feature, as they are multiplied.
+    pub(super) fn row_into(&self, row: usize, to: &mut [f32]) {
+        let lines = self.panel_lines();
+        let panel = &self.lines[row / PANEL * lines..(row / PANEL + 1) * lines];
+        let column = row % PANEL;
+        let blocks = panel.chunks_exact(self.bits.lines());
+        for (lines, to) in blocks.zip(to.chunks_mut(BLOCK)) {
+            let scale = scale_of(&lines[0], column);
+            for (index, to) in to.iter_mut().enumerate() {
+                *to = f32::from(number_of(self.bits, lines, column, index)) * scale;
+            }
+        }
+    }
+
+    /// Lanes of one packed row.
+    pub(super) fn row_lanes(&self) -> usize {
+        self.k.div_ceil(BLOCK) * ROW_LANES
+    }
+
+    /// The panels from `panel` on of `out = rows · columns`, as many as `out` has columns for.
+    /// `packed` are rows as `pack_tile` packs them.
+    pub(super) fn part_of_packed(
+        &self,
+        tier: Tier,
+        packed: &[u32],
+        panel: usize,
+        out: &OutBlock<'_>,
+    ) {
+        let (rows, lanes) = (out.rows(), self.row_lanes());
+        assert_eq!(packed.len(), rows * lanes, "{rows} packed rows");
+        let panel_lines = self.panel_lines();
+        for at in 0..out.columns().div_ceil(PANEL) {
+            let first = (panel + at) * panel_lines;
+            let column = at * PANEL;
+            let width = PANEL.min(out.columns() - column);
+            for (row, height) in (0..tile_count(rows)).map(|index| nth_tile(rows, index)) {
+                // SAFETY: one tile at a time is alive here, and the block is this call's own.
+                let mut out = unsafe { out.part((row, height), (column, width)) };
+                let tile = Tile {
+                    bits: self.bits,
+                    rows: &packed[row * lanes..(row + height) * lanes],
+                    panel: &self.lines[first..first + panel_lines],
+                    height,
+                };
+                run(tier, tile, &mut out);
+            }
+        }
+    }
+}
+
+/// Packs a tile of `x` for any matrix in blocks: `[block][scale, then pairs][row]`.
+pub(super) fn pack_tile(x: Source<'_>, (row, count): (usize, usize), to: &mut [u32]) {
+    let mut block = [0.0f32; BLOCK];
+    for (index, lanes) in to.chunks_exact_mut(ROW_LANES * count).enumerate() {
+        let first = index * BLOCK;
+        let held = BLOCK.min(x.depth() - first);
+        for at in 0..count {
+            x.part(row + at, 1, first, held)
+                .copy_lane(&mut block[..held]);
+            block[held..].fill(0.0);
+            let mut numbers = [0i16; BLOCK];
+            let mut scale = 0.0;
+            quantize::activations(&block, &mut numbers, &mut scale);
+            lanes[at] = f32::to_bits(scale);
+            for (pair, two) in numbers.chunks_exact(2).enumerate() {
+                let (low, high) = (two[0].cast_unsigned(), two[1].cast_unsigned());
+                lanes[(1 + pair) * count + at] = u32::from(low) | u32::from(high) << 16;
+            }
+        }
+    }
+}
+
+/// Some rows and one panel.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    bits: Bits,
+    /// `[block][ROW_LANES][height]`
+    rows: &'a [u32],
+    /// `[block][line]`
+    panel: &'a [Line],
+    height: usize,
+}
+
+fn run(tier: Tier, tile: Tile<'_>, out: &mut OutBlock<'_>) {
+    let blocks = tile.panel.len() / tile.bits.lines();
+    assert_eq!(
+        tile.rows.len(),
+        blocks * ROW_LANES * tile.height,
+        "a tile's packed rows"
+    );
+    assert!(
+        out.rows() == tile.height && out.columns() <= PANEL,
+        "a tile of one panel"
+    );
+    match tier {
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(present) => avx2::tile(present, tile, out),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(present) => avx2::tile(present.narrow(), tile, out),
+        Tier::Portable => portable::tile(tile, out),
+    }
+}
+
+/// Quantizes up to 32 weights into one column of a block.
+fn put(bits: Bits, lines: &mut [Line], column: usize, weights: &[f32]) {
+    let mut block = [0.0f32; BLOCK];
+    block[..weights.len()].copy_from_slice(weights);
+    let (scale, numbers) = match bits {
+        Bits::Eight => quantize::eight(&block),
+        Bits::Four => quantize::four(&block),
+    };
+    lines[0].0[2 * column..2 * column + 2].copy_from_slice(&scale.to_le_bytes());
+    for (index, number) in numbers.into_iter().enumerate() {
+        let (pair, place) = (index / 2, 2 * column + index % 2);
+        match bits {
+            Bits::Eight => lines[1 + pair].0[place] = number.cast_unsigned(),
+            Bits::Four => {
+                let half = (number + 8).cast_unsigned() << if pair < 8 { 0 } else { 4 };
+                lines[1 + pair % 8].0[place] |= half;
+            }
+        }
+    }
+}
+
+fn scale_of(line: &Line, column: usize) -> f32 {
+    f16::from_le_bytes([line.0[2 * column], line.0[2 * column + 1]]).to_f32()
+}
+
+fn number_of(bits: Bits, lines: &[Line], column: usize, index: usize) -> i8 {
+    let (pair, place) = (index / 2, 2 * column + index % 2);
+    match bits {
+        Bits::Eight => lines[1 + pair].0[place].cast_signed(),
+        Bits::Four => {
+            let both = lines[1 + pair % 8].0[place];
+            (both >> if pair < 8 { 0 } else { 4 } & 15).cast_signed() - 8
+        }
+    }
+}
+
+/// Rows of a tile, a few at a time: `(first, count)`.
+fn strips(height: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..height)
+        .step_by(TILE)
+        .map(move |row| (row, TILE.min(height - row)))
+}
+
+/// The blocks of a tile.
+fn blocks(tile: &Tile<'_>) -> Range<usize> {
+    0..tile.panel.len() / tile.bits.lines()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PackedMatrix, Packing};
+    use super::*;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    const SHAPES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (1, 33, 31),
+        (2, 32, 32),
+        (3, 70, 33),
+        (4, 9, 64),
+        (5, 100, 96),
+        (12, 64, 40),
+        (13, 31, 128),
+        (30, 65, 300),
+    ];
+
+    fn product(tier: Tier, packing: Packing, (m, n, k): (usize, usize, usize)) -> Vec<f32> {
+        let packed = PackedMatrix::pack_on(tier, &numbers(n * k, 1), (n, k), packing);
+        let mut out = vec![0.0; m * n];
+        packed.matmul_into(&numbers(m * k, 2), m, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_tier_gives_the_bits_of_the_portable_one() {
+        for bits in [Bits::Eight, Bits::Four] {
+            for shape in SHAPES {
+                let expected = product(Tier::Portable, Packing::Blocks(bits), shape);
+                for tier in Tier::all() {
+                    let got = product(tier, Packing::Blocks(bits), shape);
+                    assert!(got == expected, "{tier:?} {bits:?} {shape:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_near_those_of_the_weights_as_they_are_multiplied() {
+        for (bits, (m, n, k)) in [Bits::Eight, Bits::Four]
+            .into_iter()
+            .flat_map(|bits| SHAPES.map(|shape| (bits, shape)))
+        {
+            let packing = Packing::Blocks(bits);
+            let packed = PackedMatrix::pack(&numbers(n * k, 1), n, k, packing);
+            let got = product(Tier::detect(), packing, (m, n, k));
+            let x = numbers(m * k, 2);
+            let mut weights = vec![0.0; k];
+            for column in 0..n {
+                packed.row_into(column, &mut weights);
+                for row in 0..m {
+                    let pairs = x[row * k..(row + 1) * k].iter().zip(&weights);
+                    let exact: f64 = pairs.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                    // Activations are off by at most half a step of 1/127.
+                    let bound = (k as f64).sqrt() * 0.01 + 1e-6;
+                    let error = (f64::from(got[row * n + column]) - exact).abs();
+                    assert!(error < bound, "{bits:?} {m}x{n}x{k}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_alone_has_the_bits_it_has_in_a_batch() {
+        let (m, n, k) = (29, 70, 100);
+        let x = numbers(m * k, 2);
+        for bits in [Bits::Eight, Bits::Four] {
+            let weights = numbers(n * k, 1);
+            let packed = PackedMatrix::pack(&weights, n, k, Packing::Blocks(bits));
+            let together = product(Tier::detect(), Packing::Blocks(bits), (m, n, k));
+            for row in 0..m {
+                let mut alone = vec![0.0; n];
+                packed.matmul_into(&x[row * k..(row + 1) * k], 1, &mut alone);
+                assert!(
+                    alone == together[row * n..(row + 1) * n],
+                    "{bits:?} row {row}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn packing_in_parts_is_packing_at_once() {
+        let (n, k) = (3 * 64 * PANEL + 5, 33);
+        let weights = numbers(n * k, 3);
+        for packing in [
+            Packing::Blocks(Bits::Eight),
+            super::super::Precision::Bf16.into(),
+        ] {
+            let whole = PackedMatrix::pack(&weights, n, k, packing);
+            let parts = PackedMatrix::pack_from((n, k), packing, |rows, numbers| {
+                numbers.clear();
+                numbers.extend(&weights[rows.start * k..rows.end * k]);
+                Ok::<_, ()>(())
+            });
+            let parts = parts.unwrap();
+            let (mut one, mut other) = (vec![0.0; k], vec![0.0; k]);
+            for row in 0..n {
+                whole.row_into(row, &mut one);
+                parts.row_into(row, &mut other);
+                assert_eq!(one, other, "row {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_does_not_pass_for_one() {
+        let (n, k) = (3, 64);
+        let packed = PackedMatrix::pack(&numbers(n * k, 1), n, k, Packing::Blocks(Bits::Eight));
+        let mut x = numbers(k, 2);
+        x[40] = f32::NAN;
+        let mut out = [0.0; 3];
+        packed.matmul_into(&x, 1, &mut out);
+        assert!(out.iter().all(|x| x.is_nan()), "{out:?}");
+    }
+}
