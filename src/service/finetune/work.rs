@@ -88,7 +88,7 @@ fn folder_name(attempt: i64) -> String {
 /// Where a finished run puts what it made.
 fn result_name(job: &config::Job) -> &'static str {
     match job {
-        config::Job::MoOdpo(_) => "policy",
+        config::Job::MoOdpo(_) | config::Job::Dpo(_) => "policy",
         config::Job::Supervised(job) if job.policy.train == TrainWhat::Lora => "adapter",
         config::Job::Supervised(_) | config::Job::RewardModel(_) => "model",
     }
