@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod steering;
 pub mod store;
 pub mod text;
+pub mod tracking;
 
 pub mod jobs;
 pub mod model;

@@ -7,6 +7,7 @@ mod health;
 mod inspect;
 mod keys;
 mod logging;
+mod mlflow;
 mod openapi;
 mod serve;
 pub mod train;

@@ -9,9 +9,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::mlflow::MlflowArgs;
+use crate::service::run_watched;
+use crate::tracking::{Tracked, TrackingError};
+use crate::training::TrainingError;
 use crate::training::config::Job;
 use crate::training::observe::{Ending, StepReport, TrainObserver};
-use crate::training::{self, TrainingError};
 
 /// Stack of the training thread: candle walks its graph recursively, and a stack that is too
 /// small ends the process without a message.
@@ -27,11 +30,27 @@ pub struct TrainArgs {
     /// No progress bar: one line per step instead, as when standard error is no terminal.
     #[arg(long, env = "STEERSMAN_TRAIN_PLAIN")]
     pub plain: bool,
+    /// Where steps are told of.
+    #[command(flatten)]
+    pub mlflow: MlflowArgs,
+}
+
+/// Why a job could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The job's own reason.
+    #[error(transparent)]
+    Training(#[from] TrainingError),
+    /// The tracker named cannot be one.
+    #[error(transparent)]
+    Tracking(#[from] TrackingError),
 }
 
 /// Runs the job to its end or until it is interrupted.
-pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
+pub fn run(args: &TrainArgs) -> Result<(), TrainError> {
     let job = Job::load(&args.config)?;
+    let mlflow = args.mlflow.settings()?;
+    let tracker = mlflow.as_ref().map(|mlflow| (mlflow, tracked(&job)));
     let stop = stop_on_interrupt()?;
     let plain = args.plain || !std::io::stderr().is_terminal();
     let mut observer = Terminal::new(plain, stop);
@@ -39,7 +58,7 @@ pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
         let work = std::thread::Builder::new()
             .name("training".into())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || training::run(&job, &mut observer))
+            .spawn_scoped(scope, || run_watched(&job, &mut observer, tracker))
             .map_err(|source| TrainingError::file("a training thread", source))?;
         // A panic goes on here, so that it ends the command as it would without the thread.
         work.join()
@@ -47,6 +66,17 @@ pub fn run(args: &TrainArgs) -> Result<(), TrainingError> {
     })?;
     observer.finish(ending);
     Ok(())
+}
+
+/// What a tracker is told of a job.
+fn tracked(job: &Job) -> Tracked {
+    let folder = job.section().output.clone();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    Tracked {
+        name: name.into_owned(),
+        settings: job.settings(),
+        folder,
+    }
 }
 
 /// A flag that Ctrl-C and a request to terminate raise.

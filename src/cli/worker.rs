@@ -11,10 +11,12 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logging::{self, LogFilterError};
+use super::mlflow::MlflowArgs;
 use crate::config::LogFormat;
 use crate::jobs::{JobRunner, RunnerSettings};
 use crate::service::{FineTuning, TrainingWork};
 use crate::store::{Store, StoreError, StoreSettings};
+use crate::tracking::TrackingError;
 
 /// Pause before the store is asked again where there was nothing to do.
 const POLL: Duration = Duration::from_secs(1);
@@ -64,6 +66,8 @@ pub(super) struct WorkerArgs {
         value_parser = clap::value_parser!(u32).range(1..=86400)
     )]
     lease_seconds: u32,
+    #[command(flatten)]
+    mlflow: MlflowArgs,
     /// How log lines are written to standard error
     #[arg(
         long,
@@ -91,6 +95,8 @@ pub(super) enum WorkerError {
     Store(#[from] StoreError),
     #[error("the worker's threads cannot be started")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error(transparent)]
+    Tracking(#[from] TrackingError),
     #[error("the worker failed")]
     Io(#[from] std::io::Error),
 }
@@ -117,8 +123,9 @@ async fn work(args: &WorkerArgs) -> Result<(), WorkerError> {
         data_dir: args.data_dir.clone().unwrap_or(defaults.data_dir),
         database_url: args.database_url.clone(),
     };
+    let mlflow = args.mlflow.settings()?;
     let store = Store::open(&settings).await?;
-    let work = TrainingWork::new(FineTuning::at(&settings.data_dir));
+    let work = TrainingWork::new(FineTuning::at(&settings.data_dir)).with_mlflow(mlflow);
     let runner = RunnerSettings {
         owner: format!("worker {} on {}", std::process::id(), host()),
         lease: Duration::from_secs(u64::from(args.lease_seconds)),

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::config::Settings;
 use crate::store::Store;
+use crate::tracking::MlflowSettings;
 
 /// How often is looked whether there is a job to do, and whether the worker lives.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -31,6 +32,9 @@ pub(super) struct WorkerProcess {
 impl WorkerProcess {
     /// Starts to look for jobs.
     pub(super) fn keep(store: Store, settings: &Settings) -> io::Result<Self> {
+        if let Some(url) = &settings.mlflow_url {
+            MlflowSettings::new(url, &settings.mlflow_experiment).map_err(io::Error::other)?;
+        }
         let (stop, stopped) = channel();
         let keeper = Keeper {
             store,
@@ -111,6 +115,10 @@ impl Keeper {
             .stdout(Stdio::null());
         if let Some(threads) = self.settings.worker_threads {
             command.args(["--threads", &threads.max(1).to_string()]);
+        }
+        if let Some(url) = &self.settings.mlflow_url {
+            let experiment = &self.settings.mlflow_experiment;
+            command.args(["--mlflow-url", url, "--mlflow-experiment", experiment]);
         }
         match &self.settings.database_url {
             // never as an argument, which other users of the machine can read

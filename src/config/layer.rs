@@ -66,6 +66,17 @@ pub struct SettingsLayer {
     #[arg(long, env = "STEERSMAN_WORKER_THREADS", value_name = "N")]
     pub worker_threads: Option<usize>,
 
+    /// Address of an MLflow server that is told every step's numbers of the jobs that the server's
+    /// worker runs. What it does or fails to do never changes or stops a job. A token is read from
+    /// MLFLOW_TRACKING_TOKEN [default: none]
+    #[arg(long, env = "STEERSMAN_MLFLOW_URL", value_name = "URL")]
+    pub mlflow_url: Option<String>,
+
+    /// Name of the experiment that runs belong to there; made where there is none [default:
+    /// steersman]
+    #[arg(long, env = "STEERSMAN_MLFLOW_EXPERIMENT", value_name = "NAME")]
+    pub mlflow_experiment: Option<String>,
+
     /// Answers generated side by side. More raise throughput and cost memory (each has its own
     /// cache) and speed of the single answer; further requests wait [default: 64]
     #[arg(long, env = "STEERSMAN_MAX_SEQUENCES", value_name = "N")]

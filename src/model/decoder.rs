@@ -1,6 +1,8 @@
 //! The decoder: token ids in, hidden states and logits out; one definition for serving and
 //! training.
 
+mod recompute;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
 use super::ModelError;
-use super::batch::ForwardBatch;
+use super::batch::{ForwardBatch, Segment};
 use super::config::DecoderConfig;
 use super::dtype::Dtype;
 use super::kv::KvPool;
@@ -19,6 +21,8 @@ use super::layer::{Layer, Norm, Pass};
 use super::linear::Linear;
 use super::serving::{Served, Slot};
 use super::tensors::{TensorFiles, TensorSource};
+
+pub use recompute::LayerTape;
 
 /// A decoder-only language model.
 ///
@@ -180,30 +184,27 @@ impl Decoder {
     pub fn forward(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
         self.check(batch)?;
         let segments = batch.segments();
-        let spans = batch
-            .spans
-            .iter()
-            .map(|s| SpanRange {
-                start: s.start,
-                len: s.len,
-            })
-            .collect();
-        let positions = Arc::from(batch.positions.as_slice());
-        let pass = Pass {
-            positions,
-            spans,
-            segments: &segments,
-        };
-        let ids = Tensor::from_slice(&batch.token_ids, batch.len(), &Device::Cpu)?;
-        let mut x = self.embedding.index_select(&ids, 0)?;
-        if self.config.embedding_scale != 1.0 {
-            x = (x * f64::from(self.config.embedding_scale))?;
-        }
-        for (layer, config) in self.layers.iter().zip(&self.config.layers) {
-            let rope = config.rope.map(|rope| &self.ropes[rope]);
-            x = layer.forward(&x, &pass, rope)?;
+        let pass = pass(batch, &segments);
+        let mut x = self.embed(batch)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, &pass, self.rope(index))?;
         }
         self.norm.forward(&x)
+    }
+
+    /// The first layer's input, (tokens, hidden).
+    fn embed(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
+        let ids = Tensor::from_slice(&batch.token_ids, batch.len(), &Device::Cpu)?;
+        let x = self.embedding.index_select(&ids, 0)?;
+        match self.config.embedding_scale {
+            1.0 => Ok(x),
+            scale => Ok((x * f64::from(scale))?),
+        }
+    }
+
+    /// The rotations of a layer, where it has any.
+    fn rope(&self, layer: usize) -> Option<&Arc<RopeTable>> {
+        self.config.layers[layer].rope.map(|rope| &self.ropes[rope])
     }
 
     /// Refuses what no pass can compute.
@@ -253,5 +254,18 @@ impl Decoder {
             &Arc::from(targets),
             settings,
         )?)
+    }
+}
+
+/// What all layers of a pass share.
+fn pass<'a>(batch: &ForwardBatch, segments: &'a [Segment]) -> Pass<'a> {
+    let spans = batch.spans.iter().map(|s| SpanRange {
+        start: s.start,
+        len: s.len,
+    });
+    Pass {
+        positions: Arc::from(batch.positions.as_slice()),
+        spans: spans.collect(),
+        segments,
     }
 }

@@ -21,7 +21,7 @@ pub use crate::kernel::BLOCK_TOKENS;
 pub use crate::kernel::matmul::Precision;
 pub use batch::{ForwardBatch, Span};
 pub use config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, LayerTape};
 pub use dtype::{Dtype, UnknownDtype};
 pub use error::ModelError;
 pub use family::Family;

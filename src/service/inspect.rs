@@ -1,7 +1,11 @@
 //! What a model folder is, whether it can be served, and everything that is wrong with it.
 
+mod reward_model;
+
 use std::fmt;
 use std::path::Path;
+
+use serde_json::Value;
 
 use super::error::{LoadError, chain};
 use super::folder::{ModelFolder, PolicyFolder};
@@ -23,6 +27,12 @@ impl Inspection {
     /// Looks at a folder, and goes on past the first problem where that makes sense.
     pub fn of(dir: &Path) -> Self {
         let mut seen = Self::default();
+        if let Some(config) = config_of(dir)
+            && reward_model::classifier_name(&config).is_some()
+        {
+            seen.look_at_classifier(dir, &config);
+            return seen;
+        }
         match ModelFolder::open(dir) {
             Ok(folder) => seen.look_into(&folder),
             Err(error) => seen.refuse(&error),
@@ -140,6 +150,11 @@ impl Inspection {
             }
         }
     }
+}
+
+/// A folder's `config.json`, where it is one; what is wrong with it is found where it is loaded.
+fn config_of(dir: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(dir.join("config.json")).ok()?).ok()
 }
 
 impl fmt::Display for Inspection {

@@ -31,6 +31,7 @@ mod selector;
 mod structured;
 mod sweep;
 mod tokens;
+mod watched;
 
 pub use crate::eval::sweep::{EvalPrompt, SweepSettings};
 pub use crate::jobs::{JobStatus, JobTrouble};
@@ -68,3 +69,4 @@ pub use sampling::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, SamplingI
 pub use selector::{DEFAULT_MODEL, Selector, Suffix};
 pub use sweep::{MAX_POINTS, Sweep, SweepInput, SweepPoints, Swept, SweptAnswer};
 pub use tokens::{Speller, TokenizeInput, Tokenized};
+pub use watched::run_watched;

@@ -1,5 +1,7 @@
 //! Reads data sets: JSON lines, plain or zstd-compressed, each row checked against its schema.
 
+mod pairs;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -12,6 +14,8 @@ use serde_json::Value;
 use crate::types::{Message, Role};
 
 use super::TrainingError;
+pub(super) use pairs::pair_row;
+pub use pairs::{PairRow, read_pairs};
 
 /// A prompt to answer; the row as it was read rides along for rewards that check facts.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,21 +26,6 @@ pub struct PromptRow {
     pub prompt: Vec<Message>,
     /// The whole row.
     pub record: Value,
-}
-
-/// Two answers to one prompt, one of which a judge preferred.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PairRow {
-    /// The row's own id, or its file and line.
-    pub id: String,
-    /// The conversation; its last turn is the user's.
-    pub prompt: Vec<Message>,
-    /// The preferred answer.
-    pub chosen: String,
-    /// The other one.
-    pub rejected: String,
-    /// By which objective it was preferred, where the row says so.
-    pub objective: Option<String>,
 }
 
 /// A row for supervised training.
@@ -60,15 +49,6 @@ struct RawPrompt {
 }
 
 #[derive(Deserialize)]
-struct RawPair {
-    id: Option<String>,
-    prompt: Vec<Message>,
-    chosen: String,
-    rejected: String,
-    objective: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct RawText {
     text: Option<String>,
     messages: Option<Vec<Message>>,
@@ -84,7 +64,7 @@ struct RawText {
 pub enum RowKind {
     /// `{"prompt": [messages]}`.
     Prompts,
-    /// `{"prompt", "chosen", "rejected"}`.
+    /// `{"prompt", "chosen", "rejected"}`, or OpenAI's shape of the same.
     Pairs,
     /// `{"text"}`, `{"messages"}`, or `{"prompt", "concise", "detailed"}`.
     Texts,
@@ -102,8 +82,14 @@ impl RowKind {
 
     /// The schema that a row's fields are of; `None` where they are of none.
     pub fn of(record: &Value) -> Option<Self> {
-        let has = |name| record.get(name).is_some();
-        if has("chosen") || has("rejected") {
+        let has = |name: &str| record.get(name).is_some();
+        let pair = [
+            "chosen",
+            "rejected",
+            "preferred_output",
+            "non_preferred_output",
+        ];
+        if pair.into_iter().any(has) {
             Some(Self::Pairs)
         } else if has("text") || has("messages") || has("concise") || has("detailed") {
             Some(Self::Texts)
@@ -140,28 +126,6 @@ fn prompt_row(path: &Path, line: usize, record: Value) -> Result<PromptRow, Stri
         id: name(raw.id, path, line),
         prompt: raw.prompt,
         record,
-    })
-}
-
-/// Rows of the pairs schema: `{"id", "prompt", "chosen", "rejected", "objective"}`.
-pub fn read_pairs(path: &Path) -> Result<Vec<PairRow>, TrainingError> {
-    read_rows(path, |line, record| {
-        Ok(vec![pair_row(path, line, &record)?])
-    })
-}
-
-fn pair_row(path: &Path, line: usize, record: &Value) -> Result<PairRow, String> {
-    let raw: RawPair = decode(record)?;
-    check_prompt(&raw.prompt)?;
-    if raw.chosen == raw.rejected {
-        return Err("chosen and rejected are the same text, expected two answers".into());
-    }
-    Ok(PairRow {
-        id: name(raw.id, path, line),
-        prompt: raw.prompt,
-        chosen: raw.chosen,
-        rejected: raw.rejected,
-        objective: raw.objective,
     })
 }
 
@@ -353,20 +317,6 @@ mod tests {
         };
         assert_eq!(dialogue(&rows[1]), (Message::assistant("b"), 1));
         assert_eq!(dialogue(&rows[3]), (Message::assistant("Yes, it is."), 0));
-    }
-
-    #[test]
-    fn a_pair_of_equal_answers_is_refused() {
-        let (_folder, path) = file(
-            "p.jsonl",
-            &format!("{{{PROMPT},\"chosen\":\"x\",\"rejected\":\"x\"}}\n"),
-        );
-        assert!(
-            read_pairs(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("the same text")
-        );
     }
 
     #[test]

@@ -34,6 +34,17 @@ impl Gradients {
         Ok(())
     }
 
+    /// Adds the sum of other passes.
+    pub fn add_all(&mut self, other: Self) -> Result<(), TrainingError> {
+        for (slot, more) in self.slots.iter_mut().zip(other.slots) {
+            *slot = match (slot.take(), more) {
+                (Some(sum), Some(more)) => Some((sum + more)?),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(())
+    }
+
     /// The global L2 norm. Not finite if any element is not.
     pub fn norm(&self) -> Result<f64, TrainingError> {
         let mut squares = 0.0;

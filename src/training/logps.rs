@@ -8,6 +8,7 @@ use crate::model::{Decoder, ForwardBatch, LoraAdapter};
 use crate::types::TokenId;
 
 use super::TrainingError;
+use super::passes::{Keep, Passes};
 
 /// A completion and the prompt it follows, as token ids: never decoded and encoded again.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +40,19 @@ pub struct Side<'a> {
     pub adapter: Option<&'a Arc<LoraAdapter>>,
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
+    /// Passes through its decoder.
+    pub fn passes(&self, keep: Keep) -> Passes<'a> {
+        Passes::through(self.decoder, keep)
+    }
+
     /// log pi(completion | prompt) of each sequence, summed over its tokens: (sequences,) f32,
     /// differentiable in what the side trains.
-    pub fn sequence_logps(&self, sequences: &[Sequence<'_>]) -> Result<Tensor, TrainingError> {
+    pub fn sequence_logps(
+        &self,
+        passes: &mut Passes<'_>,
+        sequences: &[Sequence<'_>],
+    ) -> Result<Tensor, TrainingError> {
         let mut batch = ForwardBatch::default();
         let (mut rows, mut targets, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
         for sequence in sequences {
@@ -55,7 +65,7 @@ impl Side<'_> {
             lengths.push(completion.len());
             batch.push(&tokens, 0, self.adapter.cloned());
         }
-        let hidden = self.decoder.forward(&batch)?;
+        let hidden = passes.forward(batch)?;
         let rows = Tensor::from_vec(rows, targets.len(), &Device::Cpu)?;
         let logps = self
             .decoder
@@ -72,7 +82,11 @@ impl Side<'_> {
         let lengths: Vec<usize> = sequences.iter().map(Sequence::len).collect();
         let mut logps = Vec::with_capacity(sequences.len());
         for range in pack(&lengths, max_tokens) {
-            let values = self.sequence_logps(&sequences[range])?.detach();
+            // no gradient is taken: keeping less costs nothing
+            let mut passes = self.passes(Keep::LayerInputs);
+            let values = self
+                .sequence_logps(&mut passes, &sequences[range])?
+                .detach();
             logps.extend(values.to_vec1::<f32>()?);
         }
         Ok(logps)

@@ -109,7 +109,8 @@ impl Trainer<'_> {
             self.kl = Some(kl);
             self.check_kl(kl)?;
         }
-        metrics::record_times(&mut report, &rollouts, [started, sampled, rewarded]);
+        let marks = [started, sampled, rewarded];
+        metrics::record_times(&mut report, &rollouts, &pairs, marks);
         Ok(report)
     }
 
@@ -216,6 +217,7 @@ impl Trainer<'_> {
             loss: &self.job.loss,
             terms: &self.job.terms,
             micro_batch_tokens: self.job.rollout.micro_batch_tokens,
+            keep: self.job.policy.keep(),
         };
         let policy = self.policy.trainable();
         preference_step(policy.live(), policy.vars(), pairs, objective)

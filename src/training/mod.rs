@@ -1,8 +1,9 @@
-//! The training loops: supervised, reward model, MO-ODPO. Knows nothing of HTTP or stores.
+//! The training loops: supervised, reward model, DPO, MO-ODPO. Knows nothing of HTTP or stores.
 
 pub mod batches;
 pub mod config;
 pub mod data;
+pub mod dpo;
 mod error;
 pub mod fingerprint;
 pub mod gradients;
@@ -13,6 +14,7 @@ pub mod mo_odpo;
 pub mod observe;
 pub mod optim;
 pub mod pairs;
+pub mod passes;
 pub mod policy;
 pub mod preference_step;
 pub mod reward_model;
@@ -21,6 +23,7 @@ pub mod schedule;
 pub mod seeds;
 pub mod state;
 pub mod supervised;
+pub mod tensorboard;
 pub mod trainable;
 
 pub use error::TrainingError;
@@ -32,6 +35,7 @@ pub fn run(
 ) -> Result<observe::Ending, TrainingError> {
     match job {
         config::Job::Supervised(job) => supervised::run(job, observer),
+        config::Job::Dpo(job) => dpo::run(job, observer),
         config::Job::MoOdpo(job) => mo_odpo::run(job, observer),
         config::Job::RewardModel(job) => reward_model::run(job, observer),
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::TrainingError;
+use super::tensorboard::EventFile;
 
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,16 @@ impl StepReport {
         self.timings.push((name.into(), value.into()));
     }
 
+    /// Adds what every kind of step tells of its cost: seconds, tokens that training saw for each of
+    /// them, and the most memory that this process ever held.
+    pub fn cost(&mut self, seconds: f64, tokens: usize) {
+        self.time("step_seconds", seconds);
+        self.time("tokens_per_second", tokens as f64 / seconds.max(1e-9));
+        if let Some(peak) = peak_memory_bytes() {
+            self.time("peak_memory_bytes", peak as f64);
+        }
+    }
+
     /// A metric by its name.
     pub fn metric(&self, name: &str) -> Option<f64> {
         self.metrics
@@ -69,6 +80,14 @@ impl StepReport {
         }
         Value::Object(line)
     }
+}
+
+/// Where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// Hears what a job does. All calls come from the job's own thread.
@@ -112,12 +131,14 @@ pub struct Silent;
 
 impl TrainObserver for Silent {}
 
-/// Appends each step to `metrics.jsonl` and `timings.jsonl` in a job's folder.
+/// Appends each step to `metrics.jsonl` and `timings.jsonl` in a job's folder, and to an event file
+/// for TensorBoard.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     metrics: BufWriter<File>,
     timings: BufWriter<File>,
+    events: EventFile,
 }
 
 impl MetricsFile {
@@ -151,6 +172,7 @@ impl MetricsFile {
             path,
             metrics: BufWriter::new(metrics),
             timings: BufWriter::new(timings),
+            events: EventFile::in_job(folder),
         })
     }
 
@@ -160,7 +182,8 @@ impl MetricsFile {
             .and_then(|()| writeln!(self.timings, "{}", report.line(&report.timings)))
             .and_then(|()| self.metrics.flush())
             .and_then(|()| self.timings.flush())
-            .map_err(|source| TrainingError::file(&self.path, source))
+            .map_err(|source| TrainingError::file(&self.path, source))?;
+        self.events.write(report)
     }
 
     /// Bytes of `metrics.jsonl` so far, all of them on disk.

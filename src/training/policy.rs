@@ -12,20 +12,27 @@ use super::logps::Side;
 use super::rollout::Source;
 use super::trainable::{Start, Trainable};
 use crate::engine::{EngineConfig, EngineHandle};
-use crate::model::{Decoder, LoraAdapter, ModelError, Precision, TensorSource};
+use crate::model::{Decoder, DecoderConfig, LoraAdapter, ModelError, Precision, TensorSource};
+use crate::text::PromptEncoder;
+use crate::types::TokenId;
 
 /// A policy with trainable tensors and the reference it started from.
 ///
 /// Invariant: the reference never changes, and the two never share a variable.
-pub struct Policy {
+pub struct PolicySides {
     live: Trainable,
     reference_decoder: Arc<Decoder>,
     reference_adapter: Option<Arc<LoraAdapter>>,
+}
+
+/// The same with an engine that draws completions of either side.
+pub struct Policy {
+    sides: PolicySides,
     /// Over the frozen decoder, which serves every adapter.
     engine: EngineHandle<LoraAdapter>,
 }
 
-impl Policy {
+impl PolicySides {
     /// Loads a model folder and makes what `settings` says trainable.
     pub fn load(dir: &Path, settings: &PolicySettings, seed: u64) -> Result<Self, TrainingError> {
         let frozen = Arc::new(Decoder::load(dir)?);
@@ -34,7 +41,11 @@ impl Policy {
             None => None,
         };
         let live = match settings.train {
-            TrainWhat::Full => Trainable::whole(dir, Start::Checkpoint, seed)?,
+            TrainWhat::Full => {
+                let mut live = Trainable::whole(dir, Start::Checkpoint, seed)?;
+                live.save_dtype = settings.save_dtype.dtype();
+                live
+            }
             TrainWhat::Lora => {
                 let start = reference_adapter.as_deref();
                 Trainable::adapter(Arc::clone(&frozen), start, settings, seed)?
@@ -42,7 +53,6 @@ impl Policy {
         };
         Ok(Self {
             live,
-            engine: start_engine(Arc::clone(&frozen))?,
             reference_decoder: frozen,
             reference_adapter,
         })
@@ -60,6 +70,27 @@ impl Policy {
             adapter: self.reference_adapter.as_ref(),
         }
     }
+}
+
+impl Policy {
+    /// Loads a model folder, makes what `settings` says trainable, and starts the engine.
+    pub fn load(dir: &Path, settings: &PolicySettings, seed: u64) -> Result<Self, TrainingError> {
+        let sides = PolicySides::load(dir, settings, seed)?;
+        Ok(Self {
+            engine: start_engine(Arc::clone(&sides.reference_decoder))?,
+            sides,
+        })
+    }
+
+    /// The policy as it is now.
+    pub fn trainable(&self) -> &Trainable {
+        self.sides.trainable()
+    }
+
+    /// The policy as it was at the start, constant.
+    pub fn reference(&self) -> Side<'_> {
+        self.sides.reference()
+    }
 
     /// Where completions of the policy as it is now come from.
     ///
@@ -67,11 +98,11 @@ impl Policy {
     /// of the adapter, or, where the whole model is trained, of the model with an engine of its
     /// own.
     pub fn sampler(&self) -> Result<Source, TrainingError> {
-        match &self.live.adapter {
+        match &self.sides.live.adapter {
             Some(adapter) => Ok((self.engine.clone(), Some(Arc::new(adapter.snapshot()?)))),
             None => {
-                let mut copies = Copies(self.live.vars().iter().cloned().collect());
-                let config = self.live.config().clone();
+                let mut copies = Copies(self.sides.live.vars().iter().cloned().collect());
+                let config = self.sides.live.config().clone();
                 let copy = Decoder::build(config, &mut copies, Precision::F32)?;
                 Ok((start_engine(Arc::new(copy))?, None))
             }
@@ -80,7 +111,7 @@ impl Policy {
 
     /// Where completions of the policy as it was at the start come from.
     pub fn reference_sampler(&self) -> Source {
-        (self.engine.clone(), self.reference_adapter.clone())
+        (self.engine.clone(), self.sides.reference_adapter.clone())
     }
 }
 
@@ -110,4 +141,20 @@ impl TensorSource for Copies {
     fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
+}
+
+/// Tokens that end an answer: what the model and its tokenizer declare.
+pub(super) fn stop_ids(
+    config: &DecoderConfig,
+    encoder: &PromptEncoder,
+) -> Result<Vec<TokenId>, TrainingError> {
+    let mut ids = config.eos_token_ids.clone();
+    ids.extend(encoder.tokenizer().eos_ids());
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        let reason = "the model declares no end-of-sequence token, so no answer could ever end";
+        return Err(TrainingError::setting("job.model", reason));
+    }
+    Ok(ids)
 }

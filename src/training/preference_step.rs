@@ -7,6 +7,7 @@ use super::config::TermSettings;
 use super::gradients::Gradients;
 use super::logps::{Sequence, Side, constants, pack};
 use super::loss::{LossSettings, PairLogps, anchor_loss, preference_loss, weight_contrast_loss};
+use super::passes::{Keep, Passes};
 use crate::types::TokenId;
 
 /// A labelled pair, its reference log-probabilities already known.
@@ -49,7 +50,8 @@ impl TrainPair {
         })
     }
 
-    fn tokens(&self) -> usize {
+    /// Tokens of all its sequences.
+    pub(super) fn tokens(&self) -> usize {
         let own: usize = self.sequences().iter().map(Sequence::len).sum();
         let other = self.contrast.as_ref().map(|c| self.under(&c.prompt));
         own + other.map_or(0, |sequences| sequences.iter().map(Sequence::len).sum())
@@ -65,6 +67,8 @@ pub struct Objective<'a> {
     pub terms: &'a TermSettings,
     /// Tokens of one pass.
     pub micro_batch_tokens: usize,
+    /// What a pass keeps for its way back.
+    pub keep: Keep,
 }
 
 /// A step's gradient, and what its pairs looked like.
@@ -96,19 +100,22 @@ pub fn preference_step(
     let sizes: Vec<usize> = pairs.iter().map(TrainPair::tokens).collect();
     for range in pack(&sizes, objective.micro_batch_tokens) {
         let batch = &pairs[range];
-        let logps = pair_logps(policy, batch)?;
+        let mut passes = policy.passes(objective.keep);
+        let logps = pair_logps(policy, &mut passes, batch)?;
         let preference = preference_loss(objective.loss, &logps)?;
         let mut loss = preference.per_pair.sum_all()?;
         if objective.terms.anchor_weight > 0.0 {
             let anchor = anchor_loss(objective.loss.beta, &logps)?.sum_all()?;
             loss = (loss + (anchor * objective.terms.anchor_weight)?)?;
         }
-        if let Some(contrast) = contrast_term(policy, batch, &logps, objective.terms)? {
+        if let Some(contrast) =
+            contrast_term(policy, &mut passes, (batch, &logps), objective.terms)?
+        {
             loss = (loss + contrast)?;
         }
         let loss = (loss / pairs.len() as f64)?;
         step.loss += f64::from(loss.to_scalar::<f32>()?);
-        step.gradients.add(vars, &loss.backward()?)?;
+        step.gradients.add_all(passes.backward(&loss, vars)?)?;
         step.margins.extend(preference.margin.to_vec1::<f32>()?);
         let chosen = logps.policy_chosen.detach().to_vec1::<f32>()?;
         let rejected = logps.policy_rejected.detach().to_vec1::<f32>()?;
@@ -118,13 +125,38 @@ pub fn preference_step(
     Ok(step)
 }
 
+/// The mean preference loss of `pairs` and each one's beta-scaled margin, without a gradient.
+pub fn preference_measure(
+    policy: Side<'_>,
+    pairs: &[TrainPair],
+    objective: Objective<'_>,
+) -> Result<(f64, Vec<f32>), TrainingError> {
+    let (mut loss, mut margins) = (0.0, Vec::with_capacity(pairs.len()));
+    let sizes: Vec<usize> = pairs.iter().map(TrainPair::tokens).collect();
+    for range in pack(&sizes, objective.micro_batch_tokens) {
+        let preference = {
+            // no gradient is taken: keeping less costs nothing
+            let mut passes = policy.passes(Keep::LayerInputs);
+            let logps = pair_logps(policy, &mut passes, &pairs[range])?;
+            preference_loss(objective.loss, &logps)?
+        };
+        loss += f64::from(preference.per_pair.sum_all()?.to_scalar::<f32>()?);
+        margins.extend(preference.margin.to_vec1::<f32>()?);
+    }
+    Ok((loss / pairs.len().max(1) as f64, margins))
+}
+
 /// Both completions of every pair in one pass: the chosen ones first, then the rejected.
-fn pair_logps(policy: Side<'_>, pairs: &[TrainPair]) -> Result<PairLogps, TrainingError> {
+fn pair_logps(
+    policy: Side<'_>,
+    passes: &mut Passes<'_>,
+    pairs: &[TrainPair],
+) -> Result<PairLogps, TrainingError> {
     let sequences: Vec<Sequence<'_>> = [0, 1]
         .into_iter()
         .flat_map(|i| pairs.iter().map(move |p| p.sequences()[i]))
         .collect();
-    let both = policy.sequence_logps(&sequences)?;
+    let both = policy.sequence_logps(passes, &sequences)?;
     let count = pairs.len();
     let side = |i: usize| {
         Ok::<_, TrainingError>((
@@ -150,8 +182,8 @@ fn pair_logps(policy: Side<'_>, pairs: &[TrainPair]) -> Result<PairLogps, Traini
 /// completions.
 fn contrast_term(
     policy: Side<'_>,
-    pairs: &[TrainPair],
-    logps: &PairLogps,
+    passes: &mut Passes<'_>,
+    (pairs, logps): (&[TrainPair], &PairLogps),
     terms: &TermSettings,
 ) -> Result<Option<Tensor>, TrainingError> {
     let with: Vec<(usize, &TrainPair, &Contrast)> = pairs
@@ -172,7 +204,7 @@ fn contrast_term(
     let references = [0, 1]
         .into_iter()
         .flat_map(|side| with.iter().map(move |w| w.2.reference[side]));
-    let other = (policy.sequence_logps(&sequences)? - constants(references)?)?;
+    let other = (policy.sequence_logps(passes, &sequences)? - constants(references)?)?;
     let rows: Vec<u32> = with.iter().map(|(i, ..)| *i as u32).collect();
     let rows = Tensor::new(rows.as_slice(), other.device())?;
     let own = Tensor::cat(

@@ -4,6 +4,7 @@
 //! token; the loss is Bradley-Terry's, -log sigmoid(score(chosen) - score(rejected)).
 
 mod agreement;
+mod card;
 mod checkpoint;
 mod setup;
 
@@ -17,10 +18,12 @@ use super::gradients::Gradients;
 use super::logps::pack;
 use super::loss::log_sigmoid;
 use super::observe::{Ending, StepReport, TrainObserver};
+use super::passes::{Keep, Passes};
 use super::schedule::learning_rate;
 use crate::types::TokenId;
 pub use agreement::Agreement;
 use agreement::Judged;
+pub use card::RewardCard;
 use setup::Trainer;
 
 /// Two conversations as token ids: the prompt with each answer, end tokens included.
@@ -97,9 +100,7 @@ impl Trainer<'_> {
         report.record("grad_norm", norm);
         report.record("learning_rate", rate);
         report.record("epoch", self.deal.epoch());
-        let seconds = started.elapsed().as_secs_f64();
-        report.time("step_seconds", seconds);
-        report.time("tokens_per_second", tokens as f64 / seconds.max(1e-9));
+        report.cost(started.elapsed().as_secs_f64(), tokens);
         Ok(report)
     }
 
@@ -113,17 +114,22 @@ impl Trainer<'_> {
         };
         let sizes: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
         for range in pack(&sizes, self.job.micro_batch_tokens) {
-            let margins = self.margins(&pairs[range])?;
+            let mut passes = self.model.passes(self.job.policy.keep());
+            let margins = self.margins(&mut passes, &pairs[range])?;
             let loss = (log_sigmoid(&margins)?.neg()?.sum_all()? / pairs.len() as f64)?;
             outcome.loss += f64::from(loss.to_scalar::<f32>()?);
-            outcome.gradients.add(vars, &loss.backward()?)?;
+            outcome.gradients.add_all(passes.backward(&loss, vars)?)?;
             outcome.margins.extend(margins.to_vec1::<f32>()?);
         }
         Ok(outcome)
     }
 
     /// score(chosen) - score(rejected) of each pair, differentiable.
-    fn margins(&self, pairs: &[&TokenPair]) -> Result<Tensor, TrainingError> {
+    fn margins(
+        &self,
+        passes: &mut Passes<'_>,
+        pairs: &[&TokenPair],
+    ) -> Result<Tensor, TrainingError> {
         let conversations: Vec<&[TokenId]> = [0, 1]
             .into_iter()
             .flat_map(|i| {
@@ -132,7 +138,7 @@ impl Trainer<'_> {
                     .map(move |pair| pair.conversations[i].as_slice())
             })
             .collect();
-        let scores = self.model.scores(&conversations)?;
+        let scores = self.model.scores(passes, &conversations)?;
         let count = pairs.len();
         Ok((scores.narrow(0, 0, count)? - scores.narrow(0, count, count)?)?)
     }
@@ -142,7 +148,8 @@ impl Trainer<'_> {
         let mut margins = Vec::with_capacity(pairs.len());
         for range in pack(&sizes, self.job.micro_batch_tokens) {
             let batch: Vec<&TokenPair> = pairs[range].iter().collect();
-            margins.extend(self.margins(&batch)?.detach().to_vec1::<f32>()?);
+            let mut passes = self.model.passes(Keep::LayerInputs);
+            margins.extend(self.margins(&mut passes, &batch)?.to_vec1::<f32>()?);
         }
         let judged = pairs.iter().zip(margins).map(|(pair, margin)| Judged {
             margin,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
 use super::config::JobFile;
+use super::tensorboard;
 
 const FORMAT_VERSION: u32 = 1;
 /// States kept: the newest and the two before it.
@@ -168,6 +169,7 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
             copied => drop(copied.map_err(|source| TrainingError::file(&new, source))?),
         }
     }
+    copy_event_files(from, to)?;
     for folder in folders(&old)?.into_iter().rev() {
         let manifest = match verify(&folder) {
             Ok(manifest) => manifest,
@@ -194,6 +196,21 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
     }
     sync_folder(&new)?;
     Ok(carried)
+}
+
+/// Copies TensorBoard's files: a worker that lost its job may still write to the old ones.
+fn copy_event_files(from: &Path, to: &Path) -> Result<(), TrainingError> {
+    let (old, new) = (from.join(tensorboard::FOLDER), to.join(tensorboard::FOLDER));
+    if !old.is_dir() {
+        return Ok(());
+    }
+    let fail = |source| TrainingError::file(&new, source);
+    fs::create_dir_all(&new).map_err(fail)?;
+    for entry in fs::read_dir(&old).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        fs::copy(entry.path(), new.join(entry.file_name())).map_err(fail)?;
+    }
+    Ok(())
 }
 
 fn link(from: &Path, to: &Path) -> Result<(), TrainingError> {

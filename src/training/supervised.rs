@@ -15,6 +15,7 @@ use super::config::SupervisedJob;
 use super::gradients::Gradients;
 use super::logps::pack;
 use super::observe::{Ending, StepReport, TrainObserver};
+use super::passes::{Keep, Passes};
 use super::schedule::learning_rate;
 use crate::model::ForwardBatch;
 use crate::text::PromptEncoder;
@@ -55,10 +56,11 @@ impl Trainer<'_> {
         let tokens: usize = sequences.iter().map(|s| s.tokens.len()).sum();
         let mut loss = 0.0;
         for range in pack(&sizes(&sequences), self.job.micro_batch_tokens) {
-            if let Some(sum) = self.loss_sum(&sequences[range])? {
+            let mut passes = self.model.live().passes(self.job.policy.keep());
+            if let Some(sum) = self.loss_sum(&mut passes, &sequences[range])? {
                 let share = (sum / trained.max(1) as f64)?;
                 loss += f64::from(share.to_scalar::<f32>()?);
-                gradients.add(self.model.vars(), &share.backward()?)?;
+                gradients.add_all(passes.backward(&share, self.model.vars())?)?;
             }
         }
         let norm = gradients.clip(self.optimizer.max_grad_norm)?;
@@ -75,9 +77,7 @@ impl Trainer<'_> {
         report.record("epoch", self.deal.epoch());
         report.record("tokens", tokens as f64);
         report.record("trained_tokens", trained as f64);
-        let seconds = started.elapsed().as_secs_f64();
-        report.time("step_seconds", seconds);
-        report.time("tokens_per_second", tokens as f64 / seconds.max(1e-9));
+        report.cost(started.elapsed().as_secs_f64(), tokens);
         Ok(report)
     }
 
@@ -98,7 +98,11 @@ impl Trainer<'_> {
     }
 
     /// Sum of -log p over the trained tokens of one pass, differentiable; none without any.
-    fn loss_sum(&self, sequences: &[TrainSequence]) -> Result<Option<Tensor>, TrainingError> {
+    fn loss_sum(
+        &self,
+        passes: &mut Passes<'_>,
+        sequences: &[TrainSequence],
+    ) -> Result<Option<Tensor>, TrainingError> {
         let side = self.model.live();
         let mut batch = ForwardBatch::default();
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
@@ -120,7 +124,7 @@ impl Trainer<'_> {
         if targets.is_empty() {
             return Ok(None);
         }
-        let hidden = side.decoder.forward(&batch)?;
+        let hidden = passes.forward(batch)?;
         let rows = Tensor::from_vec(rows, targets.len(), &Device::Cpu)?;
         let logps = side
             .decoder
@@ -133,7 +137,8 @@ impl Trainer<'_> {
         let trained: usize = self.test.iter().map(trained_tokens).sum();
         let mut total = 0.0;
         for range in pack(&sizes(&self.test), self.job.micro_batch_tokens) {
-            if let Some(sum) = self.loss_sum(&self.test[range])? {
+            let mut passes = self.model.live().passes(Keep::LayerInputs);
+            if let Some(sum) = self.loss_sum(&mut passes, &self.test[range])? {
                 total += f64::from(sum.detach().to_scalar::<f32>()?);
             }
         }

@@ -106,4 +106,32 @@ while jobs.retrieve(paused.id).status != "cancelled":
     assert time.monotonic() < waited, paused
     time.sleep(0.3)
 assert client.files.delete(file.id).deleted
+
+# offline preferences, in OpenAI's own shapes
+says = lambda role, text: [{"role": role, "content": text}]
+pair = {
+    "input": {"messages": says("user", questions[0])},
+    "preferred_output": says("assistant", "Paris."),
+    "non_preferred_output": says("assistant", "The capital of France is Paris, a large city."),
+    "weights": {"brevity": 1.0},
+}
+pairs = upload(json.dumps(pair) + "\n")
+dpo = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "batch_size": 1, "n_epochs": 2}}}
+told = {"type": "dpo", "dpo": {"hyperparameters": {"beta": -1}}}
+told = refused(
+    openai.BadRequestError,
+    "invalid_value",
+    lambda: create(training_file=pairs.id, method=told),
+)
+assert "method.dpo.hyperparameters.beta" in told, told
+job = create(training_file=pairs.id, validation_file=pairs.id, method=dpo, suffix="terse")
+assert job.method.dpo.hyperparameters.beta == 0.2, job.method
+assert job.method.dpo.hyperparameters.n_epochs == 2, job.method
+while job.status not in ("succeeded", "failed", "cancelled"):
+    assert time.monotonic() < waited, job
+    time.sleep(0.3)
+    job = jobs.retrieve(job.id)
+assert job.status == "succeeded" and job.trained_tokens > 0, job
+checkpoint = next(iter(jobs.checkpoints.list(job.id)))
+assert checkpoint.metrics.valid_loss is not None, checkpoint
 print(f"openai {openai.__version__}: files, jobs, events and checkpoints as expected")

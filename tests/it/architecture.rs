@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Each module, lowest first, with the modules it may import. A row lists only rows above it, so
 /// the table itself shows that there is no cycle.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("types", &[]),
     ("telemetry", &[]),
     ("bench", &[]),
+    ("tracking", &[]),
     ("kernel", &[]),
     ("steering", &["types"]),
     ("text", &["types"]),
@@ -44,6 +45,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "rewards",
             "eval",
             "training",
+            "tracking",
         ],
     ),
     ("http", &["types", "telemetry", "steering", "service"]),
@@ -51,8 +53,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
     (
         "cli",
         &[
-            "types", "bench", "steering", "text", "store", "jobs", "model", "engine", "rewards",
-            "eval", "training", "service", "http", "config",
+            "types", "bench", "tracking", "steering", "text", "store", "jobs", "model", "engine",
+            "rewards", "eval", "training", "service", "http", "config",
         ],
     ),
     ("main", &["cli"]),
@@ -62,8 +64,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
 const KEPT_TO: [(&str, &[&str]); 12] = [
     ("sqlx", &["store"]),
     ("axum", &["http"]),
-    ("hyper", &["bench", "rewards", "http"]),
-    ("hyper_util", &["bench", "rewards", "http"]),
+    ("hyper", &["bench", "tracking", "rewards", "http"]),
+    ("hyper_util", &["bench", "tracking", "rewards", "http"]),
     ("utoipa", &["http"]),
     ("multer", &["http"]),
     (

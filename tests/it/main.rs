@@ -16,4 +16,5 @@ mod registry;
 mod rewards;
 mod store;
 mod text;
+mod tracking;
 mod training;

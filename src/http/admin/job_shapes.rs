@@ -15,7 +15,7 @@ pub(super) struct CreateJob {
     /// The model to start from: the base, or a policy over it, whose adapter is trained on.
     model: Option<String>,
     /// Id of the file that it works on: prompts for `mo_odpo`, texts for `supervised`, pairs for
-    /// `reward_model`.
+    /// `dpo` and `reward_model`.
     #[schema(required = true)]
     training_file: Option<String>,
     /// Id of the file that it measures itself on; required for `reward_model`, and nothing for

@@ -53,19 +53,24 @@ fn part(method: Method) -> Value {
     );
     match method {
         Method::MoOdpo => {
-            properties.insert("objectives".to_owned(), objectives());
+            properties.insert("objectives".to_owned(), objectives(true));
             properties.insert("conditioning".to_owned(), conditioning());
-            properties.insert(
-                "description".to_owned(),
-                json!({"type": "string", "description": "What the policy is for."}),
-            );
+            properties.insert("description".to_owned(), text("What the policy is for."));
         }
         Method::Supervised => {}
-        Method::RewardModel => {
-            let about = "Only pairs of this objective.";
+        Method::Dpo => {
             properties.insert(
                 "objective".to_owned(),
-                json!({"type": "string", "description": about}),
+                text("Only pairs of this objective."),
+            );
+            properties.insert("objectives".to_owned(), objectives(false));
+            properties.insert("conditioning".to_owned(), conditioning());
+            properties.insert("description".to_owned(), text("What the policy is for."));
+        }
+        Method::RewardModel => {
+            properties.insert(
+                "objective".to_owned(),
+                text("Only pairs of this objective."),
             );
         }
     }
@@ -102,30 +107,39 @@ fn one(row: &Hyperparameter) -> Value {
     json!({"oneOf": [value, auto], "description": row.about})
 }
 
-fn objectives() -> Value {
+fn text(about: &str) -> Value {
+    json!({"type": "string", "description": about})
+}
+
+/// What is traded off, with rewards where the method asks for them.
+fn objectives(with_rewards: bool) -> Value {
+    let mut one = json!({
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,31}$"},
+            "description": {"type": "string", "description": "For those who set its weight."},
+            "default_weight": {"type": "number", "minimum": 0},
+            "min_weight": {"type": "number", "minimum": 0},
+            "max_weight": {"type": "number", "minimum": 0},
+        },
+    });
+    if with_rewards {
+        one["required"] = json!(["name", "reward"]);
+        one["properties"]["reward"] = json!({
+            "type": "object",
+            "required": ["kind"],
+            "properties": {"kind": {"type": "string"}},
+            "description": "Where its reward comes from, as in a job file of `steersman train`: \
+                            `{\"kind\": \"rule\", \"rule\": {\"name\": …}}` or `{\"kind\": \
+                            \"classifier\", \"path\": FOLDER}`.",
+        });
+    }
     json!({
         "type": "array",
         "minItems": 1,
         "description": "What is traded off, in the order that the policy will know.",
-        "items": {
-            "type": "object",
-            "required": ["name", "reward"],
-            "properties": {
-                "name": {"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,31}$"},
-                "description": {"type": "string", "description": "For those who set its weight."},
-                "default_weight": {"type": "number", "minimum": 0},
-                "min_weight": {"type": "number", "minimum": 0},
-                "max_weight": {"type": "number", "minimum": 0},
-                "reward": {
-                    "type": "object",
-                    "required": ["kind"],
-                    "properties": {"kind": {"type": "string"}},
-                    "description": "Where its reward comes from, as in a job file of \
-                                    `steersman train`: `{\"kind\": \"rule\", \"rule\": {\"name\": \
-                                    …}}` or `{\"kind\": \"classifier\", \"path\": FOLDER}`.",
-                },
-            },
-        },
+        "items": one,
     })
 }
 

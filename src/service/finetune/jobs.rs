@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::spec::{Found, JobSpec, MethodInput};
+use super::method_input::MethodInput;
+use super::spec::{Found, JobSpec};
 use super::{FileInfo, FineTuningError, NewJobInput};
 use crate::jobs::{JobId, JobStatus, JobTrouble, now_ms};
 use crate::service::App;
@@ -171,20 +172,25 @@ impl App {
 
     /// The weights must be written so that no caller can forge them.
     fn check_conditioning(&self, spec: &JobSpec) -> Result<(), FineTuningError> {
-        let crate::training::config::Job::MoOdpo(job) = spec
+        use crate::training::config::Job;
+        let job = spec
             .job(|id: &str| id.into(), std::path::Path::new(""))
-            .map_err(|error| FineTuningError::invalid("method", error.to_string()))?
-        else {
+            .map_err(|error| FineTuningError::invalid("method", error.to_string()))?;
+        let (objectives, template) = match &job {
+            Job::MoOdpo(job) => (job.objective_set(), Some(&job.conditioning)),
+            Job::Dpo(job) => (job.objective_set(), job.conditioning.as_ref()),
+            Job::Supervised(_) | Job::RewardModel(_) => return Ok(()),
+        };
+        let Some(template) = template else {
             return Ok(());
         };
-        let param = "method.mo_odpo.conditioning";
-        let objectives = job
-            .objective_set()
-            .map_err(|error| FineTuningError::invalid(param, error.to_string()))?;
-        let span = job.conditioning.render(&objectives, &objectives.equal());
+        let param = format!("method.{}.conditioning", spec.method);
+        let objectives =
+            objectives.map_err(|error| FineTuningError::invalid(&param, error.to_string()))?;
+        let span = template.render(&objectives, &objectives.equal());
         self.encoder
             .check_span(&span)
-            .map_err(|error| FineTuningError::invalid(param, crate::service::chain(&error)))
+            .map_err(|error| FineTuningError::invalid(&param, crate::service::chain(&error)))
     }
 
     /// The job of an id.

@@ -10,8 +10,9 @@ use crate::training::observe::{StepReport, TrainObserver};
 
 /// Checkpoints kept beside the best one.
 const KEPT: usize = 3;
-/// The number by which the best checkpoint is told: the mean weighted reward, normalised.
-const BEST_BY: &str = "score";
+/// The numbers by which the best checkpoint is told: the higher mean weighted reward, or, where a
+/// method has none, the lower loss on the validation file.
+const BEST_BY: [(&str, f64); 2] = [("score", 1.0), ("valid_loss", -1.0)];
 
 /// Where a job's checkpoints lie.
 pub(super) struct CheckpointPlace {
@@ -55,7 +56,8 @@ impl JobObserver<'_> {
         let rows = self.progress.checkpoints();
         let score = |metrics: &str| -> Option<f64> {
             let metrics: Value = serde_json::from_str(metrics).ok()?;
-            metrics[BEST_BY].as_f64()
+            let told = |(name, sign): &(&str, f64)| Some(metrics[*name].as_f64()? * sign);
+            BEST_BY.iter().find_map(told)
         };
         let best = rows
             .iter()
@@ -93,9 +95,6 @@ impl TrainObserver for JobObserver<'_> {
         for (name, value) in report.metrics.iter().chain(&report.timings) {
             // a number that is not finite becomes null
             data.insert(renamed(name).to_owned(), json!(value));
-        }
-        if let Some(peak) = peak_memory_bytes() {
-            data.insert("peak_memory_bytes".to_owned(), json!(peak));
         }
         self.trained_tokens += report.metric("trained_tokens").map_or(0, |n| n as i64);
         let loss = report.metric("loss");
@@ -136,12 +135,4 @@ impl TrainObserver for JobObserver<'_> {
     fn stop_requested(&self) -> bool {
         self.progress.stop_requested()
     }
-}
-
-/// Most memory that this process ever held, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -13,20 +13,32 @@ use super::observer::{CheckpointPlace, JobObserver, renamed};
 use super::spec::JobSpec;
 use super::trouble::end_of;
 use crate::jobs::{Job, JobEnd, JobProgress, JobTask, JobTrouble};
+use crate::service::watched::run_watched;
+use crate::tracking::{MlflowSettings, Tracked};
+use crate::training::TrainingError;
 use crate::training::config::{self, TrainWhat};
 use crate::training::observe::Ending;
 use crate::training::state::carry_over;
-use crate::training::{self, TrainingError};
 
 /// Trains what jobs describe.
 pub struct TrainingWork {
     tuning: FineTuning,
+    mlflow: Option<MlflowSettings>,
 }
 
 impl TrainingWork {
     /// Over a data folder.
     pub fn new(tuning: FineTuning) -> Self {
-        Self { tuning }
+        Self {
+            tuning,
+            mlflow: None,
+        }
+    }
+
+    /// The same, telling a tracker of each job.
+    #[must_use]
+    pub fn with_mlflow(self, mlflow: Option<MlflowSettings>) -> Self {
+        Self { mlflow, ..self }
     }
 }
 
@@ -63,7 +75,14 @@ impl TrainingWork {
             root: root.clone(),
         };
         let mut observer = JobObserver::new(progress, place, trained_tokens(&output, step));
-        if training::run(&job, &mut observer)? == Ending::Interrupted {
+        let tracked = || Tracked {
+            name: spec.name.clone(),
+            folder: root.clone(),
+            settings: json!({"method": spec.method, "model": spec.model, "job": task.id.as_str(),
+                "hyperparameters": spec.hyperparameters}),
+        };
+        let tracker = self.mlflow.as_ref().map(|mlflow| (mlflow, tracked()));
+        if run_watched(&job, &mut observer, tracker)? == Ending::Interrupted {
             return Ok(JobEnd::Stopped);
         }
         let made = output.join(result_name(&job));
@@ -88,7 +107,7 @@ fn folder_name(attempt: i64) -> String {
 /// Where a finished run puts what it made.
 fn result_name(job: &config::Job) -> &'static str {
     match job {
-        config::Job::MoOdpo(_) => "policy",
+        config::Job::MoOdpo(_) | config::Job::Dpo(_) => "policy",
         config::Job::Supervised(job) if job.policy.train == TrainWhat::Lora => "adapter",
         config::Job::Supervised(_) | config::Job::RewardModel(_) => "model",
     }

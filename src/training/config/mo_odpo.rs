@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::parts::check_loss;
 use super::{
     JobSection, OptimizerSettings, PolicySettings, above_zero, at_least, not_empty, within,
 };
 use crate::rewards::{Normalizer, RewardConfig};
 use crate::steering::{ConditioningTemplate, Objective, ObjectiveSet, WeightDraw};
 use crate::training::TrainingError;
-use crate::training::loss::{LossSettings, PreferenceLoss};
+use crate::training::loss::LossSettings;
 use crate::training::pairs::PairSettings;
 
 /// A job that trains a steerable policy.
@@ -283,16 +284,7 @@ impl MoOdpoJob {
     }
 
     fn check_loss(&self) -> Result<(), TrainingError> {
-        above_zero("loss.beta", self.loss.beta)?;
-        within("loss.label_smoothing", self.loss.label_smoothing, 0.0, 0.49)?;
-        let smooths = matches!(
-            self.loss.kind,
-            PreferenceLoss::Sigmoid | PreferenceLoss::SigmoidNorm | PreferenceLoss::Robust
-        );
-        if self.loss.label_smoothing > 0.0 && !smooths {
-            let reason = "has no effect on this loss kind; remove it or use sigmoid or robust";
-            return Err(TrainingError::setting("loss.label_smoothing", reason));
-        }
+        check_loss(&self.loss)?;
         within(
             "pairs.missing_eos_penalty",
             f64::from(self.pairs.missing_eos_penalty),

@@ -1,5 +1,6 @@
 //! A training job as its TOML file describes it: read strictly, every range checked with a reason.
 
+mod dpo;
 mod mo_odpo;
 mod parts;
 mod reward_model;
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+pub use dpo::{AnchorTerm, DpoJob, PreferenceData};
 pub use mo_odpo::{
     ConditioningSection, Guards, MoOdpoJob, NormalizationSettings, ObjectiveSection, PromptData,
     RolloutSettings, TermSettings,
@@ -29,6 +31,8 @@ use super::TrainingError;
 pub enum JobKind {
     /// Next-token training on texts and dialogues.
     Supervised,
+    /// A policy by DPO on preference pairs that were gathered before.
+    Dpo,
     /// A Bradley-Terry reward model on preference pairs.
     RewardModel,
     /// A steerable policy by multi-objective online DPO.
@@ -81,13 +85,15 @@ pub trait JobFile: Clone + PartialEq {
     /// The same, to be changed.
     fn policy_mut(&mut self) -> &mut PolicySettings;
 
-    /// Whether two files describe the same run: where, how and how often it is saved may differ.
+    /// Whether two files describe the same run: where, how and how often it is saved may differ, and
+    /// what is kept in memory.
     fn is_same_run(&self, other: &Self) -> bool {
         let mut other = other.clone();
         let (ours, theirs) = (self.section(), other.section_mut());
         theirs.output.clone_from(&ours.output);
         theirs.save_every = ours.save_every;
         other.policy_mut().save_dtype = self.policy().save_dtype;
+        other.policy_mut().recompute_layers = self.policy().recompute_layers;
         *self == other
     }
 }
@@ -114,13 +120,15 @@ macro_rules! job_files {
     )*};
 }
 
-job_files!(SupervisedJob, RewardModelJob, MoOdpoJob);
+job_files!(SupervisedJob, DpoJob, RewardModelJob, MoOdpoJob);
 
 /// A job file that was read and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Job {
     /// Next-token training.
     Supervised(Box<SupervisedJob>),
+    /// Offline preferences.
+    Dpo(Box<DpoJob>),
     /// A reward model.
     RewardModel(Box<RewardModelJob>),
     /// A steerable policy.
@@ -148,44 +156,55 @@ impl Job {
     /// Reads a job from JSON of the same shape, `kind` included.
     pub fn from_json(value: Value) -> Result<Self, TrainingError> {
         let probe: Probe = from_json(value.clone())?;
-        match probe.job.kind {
-            JobKind::Supervised => {
-                let job: SupervisedJob = from_json(value)?;
-                job.check()?;
-                Ok(Self::Supervised(Box::new(job)))
-            }
-            JobKind::RewardModel => {
-                let job: RewardModelJob = from_json(value)?;
-                job.check()?;
-                Ok(Self::RewardModel(Box::new(job)))
-            }
-            JobKind::MoOdpo => {
-                let job: MoOdpoJob = from_json(value)?;
-                job.check()?;
-                Ok(Self::MoOdpo(Box::new(job)))
-            }
-        }
+        let job = match probe.job.kind {
+            JobKind::Supervised => Self::Supervised(from_json(value)?),
+            JobKind::Dpo => Self::Dpo(from_json(value)?),
+            JobKind::RewardModel => Self::RewardModel(from_json(value)?),
+            JobKind::MoOdpo => Self::MoOdpo(from_json(value)?),
+        };
+        job.check()?;
+        Ok(job)
     }
 
     /// Reads a job from text; `path` is for messages only.
     pub fn parse(text: &str, path: &Path) -> Result<Self, TrainingError> {
         let probe: Probe = parse(text, path)?;
-        match probe.job.kind {
-            JobKind::Supervised => {
-                let job: SupervisedJob = parse(text, path)?;
-                job.check()?;
-                Ok(Self::Supervised(Box::new(job)))
-            }
-            JobKind::RewardModel => {
-                let job: RewardModelJob = parse(text, path)?;
-                job.check()?;
-                Ok(Self::RewardModel(Box::new(job)))
-            }
-            JobKind::MoOdpo => {
-                let job: MoOdpoJob = parse(text, path)?;
-                job.check()?;
-                Ok(Self::MoOdpo(Box::new(job)))
-            }
+        let job = match probe.job.kind {
+            JobKind::Supervised => Self::Supervised(parse(text, path)?),
+            JobKind::Dpo => Self::Dpo(parse(text, path)?),
+            JobKind::RewardModel => Self::RewardModel(parse(text, path)?),
+            JobKind::MoOdpo => Self::MoOdpo(parse(text, path)?),
+        };
+        job.check()?;
+        Ok(job)
+    }
+
+    /// What every job says about itself.
+    pub fn section(&self) -> &JobSection {
+        match self {
+            Self::Supervised(job) => &job.job,
+            Self::Dpo(job) => &job.job,
+            Self::RewardModel(job) => &job.job,
+            Self::MoOdpo(job) => &job.job,
+        }
+    }
+
+    /// All settings, defaults filled in.
+    pub fn settings(&self) -> Value {
+        match self {
+            Self::Supervised(job) => json!(job),
+            Self::Dpo(job) => json!(job),
+            Self::RewardModel(job) => json!(job),
+            Self::MoOdpo(job) => json!(job),
+        }
+    }
+
+    fn check(&self) -> Result<(), TrainingError> {
+        match self {
+            Self::Supervised(job) => job.check(),
+            Self::Dpo(job) => job.check(),
+            Self::RewardModel(job) => job.check(),
+            Self::MoOdpo(job) => job.check(),
         }
     }
 }

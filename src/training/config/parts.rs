@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{above_zero, at_least, not_empty, within};
 use crate::training::TrainingError;
+use crate::training::loss::{LossSettings, PreferenceLoss};
+use crate::training::passes::Keep;
 
 /// Which tensors change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct PolicySettings {
     pub start_adapter: Option<PathBuf>,
     /// The adapter's shape, where a new one is made.
     pub lora: LoraSection,
+    /// Keep each layer's input only and compute the layer again for its gradient: less memory, about
+    /// a third more time, the same result to the bit.
+    pub recompute_layers: bool,
     /// In what numbers a finished whole model is written. Training itself is in f32, and adapters
     /// are always written in it: rounding them to bf16 moves logits visibly.
     pub save_dtype: SaveDtype,
@@ -186,6 +191,11 @@ impl PolicySettings {
         }
     }
 
+    /// What forward passes keep for their way back.
+    pub fn keep(&self) -> Keep {
+        Keep::recomputing(self.recompute_layers)
+    }
+
     pub(super) fn check(&self) -> Result<(), TrainingError> {
         if self.train == TrainWhat::Full && self.start_adapter.is_some() {
             return Err(TrainingError::setting(
@@ -204,4 +214,19 @@ impl PolicySettings {
         above_zero("policy.lora.alpha", self.lora.alpha)?;
         not_empty("policy.lora.target_modules", &self.lora.target_modules)
     }
+}
+
+/// Refuses a loss whose numbers are out of range or have no effect.
+pub(super) fn check_loss(loss: &LossSettings) -> Result<(), TrainingError> {
+    above_zero("loss.beta", loss.beta)?;
+    within("loss.label_smoothing", loss.label_smoothing, 0.0, 0.49)?;
+    let smooths = matches!(
+        loss.kind,
+        PreferenceLoss::Sigmoid | PreferenceLoss::SigmoidNorm | PreferenceLoss::Robust
+    );
+    if loss.label_smoothing > 0.0 && !smooths {
+        let reason = "has no effect on this loss kind; remove it or use sigmoid or robust";
+        return Err(TrainingError::setting("loss.label_smoothing", reason));
+    }
+    Ok(())
 }

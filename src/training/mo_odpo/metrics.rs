@@ -133,18 +133,29 @@ pub(super) fn record_update(
     per_sequence as f32
 }
 
-/// Seconds of each phase, and tokens drawn per second of the whole step.
-pub(super) fn record_times(report: &mut StepReport, rollouts: &[Rollout], marks: [Instant; 3]) {
+/// Seconds and speed of each phase; `tokens_per_second` counts the tokens that training saw over the
+/// whole step.
+pub(super) fn record_times(
+    report: &mut StepReport,
+    rollouts: &[Rollout],
+    pairs: &[TrainPair],
+    marks: [Instant; 3],
+) {
     let [started, sampled, rewarded] = marks;
-    let total = started.elapsed().as_secs_f64();
     let drawn: usize = rollouts
         .iter()
         .flat_map(|rollout| &rollout.answers)
         .map(|a| a.tokens.len())
         .sum();
-    report.time("step_seconds", total);
-    report.time("rollout_seconds", (sampled - started).as_secs_f64());
+    let trained: usize = pairs.iter().map(TrainPair::tokens).sum();
+    let [rollout, train] = [sampled - started, rewarded.elapsed()].map(|d| d.as_secs_f64());
+    report.cost(started.elapsed().as_secs_f64(), trained);
+    report.time("rollout_seconds", rollout);
     report.time("reward_seconds", (rewarded - sampled).as_secs_f64());
-    report.time("train_seconds", rewarded.elapsed().as_secs_f64());
-    report.time("tokens_per_second", drawn as f64 / total.max(1e-9));
+    report.time("train_seconds", train);
+    report.time(
+        "rollout_tokens_per_second",
+        drawn as f64 / rollout.max(1e-9),
+    );
+    report.time("train_tokens_per_second", trained as f64 / train.max(1e-9));
 }

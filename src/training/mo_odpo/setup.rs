@@ -11,7 +11,7 @@ use super::super::fingerprint::base_hash;
 use super::super::guard::UpdateGuard;
 use super::super::observe::{MetricsFile, TrainObserver};
 use super::super::optim::AdamW;
-use super::super::policy::Policy;
+use super::super::policy::{Policy, stop_ids};
 use super::super::preference_step::TrainPair;
 use super::super::rollout::{Conditioner, Sampler, reward};
 use super::super::seeds::{Deal, derive};
@@ -70,7 +70,7 @@ impl<'a> Trainer<'a> {
         let rewards = job.objectives.iter().map(|section| build(&section.reward));
         let suite = RewardSuite::new(rewards.collect::<Result<_, _>>()?)?;
         let optimizer = job.optimizer();
-        let stop_ids = stop_ids(&policy, &encoder)?;
+        let stop_ids = stop_ids(policy.trainable().config(), &encoder)?;
         let found = state::load_newest::<Saved>(output)?;
         let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
         let mut trainer = Self {
@@ -355,17 +355,4 @@ impl<'a> Trainer<'a> {
             evaluation: serde_json::Value::Null,
         })
     }
-}
-
-/// Tokens that end an answer: what the model and its tokenizer declare.
-fn stop_ids(policy: &Policy, encoder: &PromptEncoder) -> Result<Vec<TokenId>, TrainingError> {
-    let mut ids = policy.trainable().config().eos_token_ids.clone();
-    ids.extend(encoder.tokenizer().eos_ids());
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.is_empty() {
-        let reason = "the model declares no end-of-sequence token, so no answer could ever end";
-        return Err(TrainingError::setting("job.model", reason));
-    }
-    Ok(ids)
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::TrainingError;
 use super::super::config::PolicySettings;
+use super::super::passes::{Keep, Passes};
 use super::super::seeds::stream;
 use super::super::state::write_synced;
 use super::super::trainable::{Start, Trainable, copy_model_files, read_config, state_dtype};
@@ -52,17 +53,26 @@ impl ScoringModel {
     }
 
     /// The score of each conversation at its last token, (conversations,), differentiable.
-    pub(super) fn scores(&self, conversations: &[&[TokenId]]) -> Result<Tensor, TrainingError> {
+    pub(super) fn scores(
+        &self,
+        passes: &mut Passes<'_>,
+        conversations: &[&[TokenId]],
+    ) -> Result<Tensor, TrainingError> {
         let mut batch = ForwardBatch::default();
         let mut last = Vec::with_capacity(conversations.len());
         for tokens in conversations {
             batch.push(tokens, 0, self.body.adapter.clone());
             last.push(batch.len() as u32 - 1);
         }
-        let hidden = self.body.decoder.forward(&batch)?;
+        let hidden = passes.forward(batch)?;
         let last = Tensor::from_vec(last, conversations.len(), &Device::Cpu)?;
         let hidden = hidden.index_select(&last, 0)?;
         Ok(hidden.matmul(&self.score.as_tensor().t()?)?.squeeze(1)?)
+    }
+
+    /// Passes through its decoder.
+    pub(super) fn passes(&self, keep: Keep) -> Passes<'_> {
+        Passes::through(&self.body.decoder, keep)
     }
 
     /// Context length.

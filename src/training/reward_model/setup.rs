@@ -12,7 +12,8 @@ use super::super::optim::AdamW;
 use super::super::seeds::{Deal, derive};
 use super::super::state::{self, write_synced};
 use super::checkpoint::ScoringModel;
-use super::{Agreement, TokenPair};
+use super::{Agreement, RewardCard, TokenPair};
+use crate::steering::BaseRef;
 use crate::text::PromptEncoder;
 use crate::types::{Message, TokenId};
 
@@ -128,6 +129,7 @@ impl<'a> Trainer<'a> {
         let output = &self.job.job.output;
         let folder = output.join("model");
         self.model.save(&self.job.job.model, &folder)?;
+        self.card(agreement).save(&folder)?;
         let path = output.join("agreement.json");
         let text = serde_json::to_string_pretty(agreement)
             .map_err(|error| TrainingError::Data(error.to_string()))?;
@@ -180,6 +182,23 @@ fn read(
     Ok(pairs)
 }
 
+impl Trainer<'_> {
+    fn card(&self, agreement: &Agreement) -> RewardCard {
+        let model = self.job.job.model.file_name().unwrap_or_default();
+        RewardCard {
+            format_version: RewardCard::FORMAT_VERSION,
+            objective: self.job.data.objective.clone(),
+            base: BaseRef {
+                name: model.to_string_lossy().into_owned(),
+                hash: self.base_hash.clone(),
+            },
+            steps: self.step,
+            seed: self.job.job.seed,
+            agreement: *agreement,
+        }
+    }
+}
+
 /// A conversation with an answer, cut to `limit` tokens, and the tokens of the whole answer.
 fn encode(
     encoder: &PromptEncoder,
@@ -229,6 +248,7 @@ mod tests {
             chosen: "a".into(),
             rejected: "b".into(),
             objective: None,
+            weights: std::collections::BTreeMap::new(),
         };
         let rows: Vec<PairRow> = (0..200).map(|i| row(format!("prompt {i}"))).collect();
         let a = rows.iter().filter(|row| in_half(row, SplitHalf::A)).count();

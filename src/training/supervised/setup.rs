@@ -99,10 +99,10 @@ impl<'a> Trainer<'a> {
     fn self_check(&self) -> Result<(), TrainingError> {
         for place in 0..self.texts.len() {
             let probe = [self.texts.sequence(place, 0)?];
-            if let Some(loss) = self.loss_sum(&probe)? {
-                let mut gradients = super::Gradients::new(self.model.vars().len());
-                gradients.add(self.model.vars(), &loss.backward()?)?;
-                return gradients.self_check(self.model.vars());
+            let mut passes = self.model.live().passes(self.job.policy.keep());
+            if let Some(loss) = self.loss_sum(&mut passes, &probe)? {
+                let vars = self.model.vars();
+                return passes.backward(&loss, vars)?.self_check(vars);
             }
         }
         Err(TrainingError::Data(

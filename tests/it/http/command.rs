@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use super::folder;
+use crate::fixtures::fixture;
 
 /// State that no test writes to.
 const DATA_DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/command-data");
@@ -273,6 +274,26 @@ fn inspect_says_what_a_folder_is() {
         "the default",
         "`helpfulness`",
         "can be served",
+    ] {
+        assert!(said.contains(words), "`{words}` is not in: {said}");
+    }
+}
+
+#[test]
+fn inspect_says_what_a_reward_model_is() {
+    let dir = fixture("rm_llama");
+    let output = steersman(&["inspect", dir.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{said}");
+    for words in [
+        "LlamaForSequenceClassification",
+        "a head of",
+        "reads: the dialogue",
+        "cannot be served",
+        "scores answers and writes none",
+        "kind = \"classifier\"",
     ] {
         assert!(said.contains(words), "`{words}` is not in: {said}");
     }

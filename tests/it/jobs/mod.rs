@@ -1,5 +1,6 @@
 //! Training jobs from the store to the finished checkpoint, in process and in worker processes.
 
 pub(crate) mod bench;
+mod dpo;
 mod lifecycle;
 mod process;

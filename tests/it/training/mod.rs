@@ -1,5 +1,6 @@
 //! Training held against PyTorch, and whole jobs on the small fixtures.
 
+mod dpo;
 mod dpo_step;
 mod evaluate;
 mod mo_odpo;

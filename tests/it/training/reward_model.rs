@@ -7,7 +7,7 @@ use steersman::rewards::{ClassifierInput, Exchange, RewardConfig, build};
 use steersman::training::config::{Job, RewardModelJob, SaveDtype};
 use steersman::training::data::read_pairs;
 use steersman::training::observe::Ending;
-use steersman::training::reward_model::{Agreement, run};
+use steersman::training::reward_model::{Agreement, RewardCard, run};
 
 use super::recorder::Recorder;
 use crate::fixtures::fixture;
@@ -91,6 +91,11 @@ fn check_learns(train: &str) {
         agreement.accuracy.low < 0.9,
         "twelve pairs prove little: {agreement:?}"
     );
+    let card = RewardCard::load(&folder.path().join("run/model"));
+    let card = card.unwrap().unwrap();
+    assert_eq!(card.objective.as_deref(), Some("helpful"));
+    assert_eq!((card.base.name.as_str(), card.steps), ("llama", 12));
+    assert_eq!(card.agreement, agreement);
     let config = fs::read(folder.path().join("run/model/config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     assert_eq!(config["architectures"][0], "LlamaForSequenceClassification");
