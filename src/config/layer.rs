@@ -156,6 +156,14 @@ pub struct SettingsLayer {
           default_missing_value = "true")]
     pub vllm_metrics: Option<bool>,
 
+    /// Address of an OpenTelemetry collector (OTLP over HTTP, such as http://localhost:4318) that
+    /// gets a trace of each request: its wait, prefill and decoding, with ids and token counts,
+    /// never texts or keys. Costs some spans a request. Further settings are OpenTelemetry's own
+    /// variables, OTEL_SERVICE_NAME and the like; OTEL_EXPORTER_OTLP_ENDPOINT does for the address
+    /// too. Needs a build with the cargo feature otel [default: none]
+    #[arg(long, env = "STEERSMAN_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
     /// How log lines are written to standard error: `text` for people, `json` for collectors
     /// [default: text]
     #[arg(long, env = "STEERSMAN_LOG_FORMAT", value_name = "FORMAT")]

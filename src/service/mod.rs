@@ -31,6 +31,7 @@ mod selector;
 mod structured;
 mod sweep;
 mod tokens;
+mod under_way;
 
 pub use crate::eval::sweep::{EvalPrompt, SweepSettings};
 pub use crate::jobs::{JobStatus, JobTrouble};
