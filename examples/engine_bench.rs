@@ -117,7 +117,10 @@ fn spread(mut ratios: Vec<f64>) -> String {
     // between two neighbours where the share falls between them
     let at = |share: f64| {
         let place = share * last as f64;
-        let (low, high) = (ratios[place.floor() as usize], ratios[place.ceil() as usize]);
+        let (low, high) = (
+            ratios[place.floor() as usize],
+            ratios[place.ceil() as usize],
+        );
         low + (high - low) * place.fract()
     };
     format!(

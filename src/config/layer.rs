@@ -15,8 +15,9 @@ use crate::service::Dtype;
 #[serde(deny_unknown_fields)]
 pub struct SettingsLayer {
     /// Folder of the model to serve: config.json, tokenizer.json, safetensors, and where it is
-    /// steerable steering.json or policies/ [default: models/demo]
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
+    /// steerable steering.json or policies/. Or a GGUF file, which saves disk and download, and
+    /// loses what its types lose [default: models/demo]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
     pub model: Option<PathBuf>,
 
     /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`. bf16 reads half the bytes for

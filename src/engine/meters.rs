@@ -71,9 +71,7 @@ impl Times {
             Some(last) => meters.inter_token.observe_time(now - last),
             None => {
                 self.progress.speak(now);
-                meters
-                    .first_token
-                    .observe_time(now - self.progress.asked());
+                meters.first_token.observe_time(now - self.progress.asked());
             }
         }
     }

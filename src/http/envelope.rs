@@ -17,11 +17,7 @@ use super::error::ApiError;
 use super::request_id::{REQUEST_ID, RequestId, trace_of};
 
 /// Wraps one request.
-pub(super) async fn wrap(
-    State(watch): State<Watch>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn wrap(State(watch): State<Watch>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let account = Account::default();
     let caller = trace_of(request.headers());

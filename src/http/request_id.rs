@@ -54,7 +54,10 @@ pub(super) fn trace_of(headers: &HeaderMap) -> Option<CallerSpan> {
     // later versions may append to what version 00 has
     let whole = version != "ff" && (version != "00" || parts.next().is_none());
     let named = trace.contains(|c| c != '0') && span.contains(|c| c != '0');
-    let low = flags.chars().next_back().and_then(|digit| digit.to_digit(16));
+    let low = flags
+        .chars()
+        .next_back()
+        .and_then(|digit| digit.to_digit(16));
     (sound && whole && named).then(|| CallerSpan {
         trace: trace.to_owned(),
         span: span.to_owned(),

@@ -15,8 +15,8 @@ use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput, seed_of};
 use super::selector::{Selector, Suffix};
 use crate::engine::{EngineError, GenerationRequest, Guidance};
-use crate::text::GrammarSource;
 use crate::telemetry::Timeline;
+use crate::text::GrammarSource;
 use crate::types::{ControlSpan, SamplingParams, TokenConstraint};
 
 /// Most answers to one prompt.

@@ -32,6 +32,7 @@ mod structured;
 mod sweep;
 mod tokens;
 mod under_way;
+mod weights;
 
 pub use crate::eval::sweep::{EvalPrompt, SweepSettings};
 pub use crate::jobs::{JobStatus, JobTrouble};

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 
 /// Each module, lowest first, with the modules it may import. A row lists only rows above it, so
 /// the table itself shows that there is no cycle.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("types", &[]),
+    ("gguf", &[]),
     ("telemetry", &[]),
     ("bench", &[]),
     ("kernel", &[]),
     ("steering", &["types"]),
-    ("text", &["types"]),
+    ("text", &["types", "gguf"]),
     ("store", &[]),
     ("jobs", &["store"]),
     ("registry", &["store"]),
-    ("model", &["types", "kernel"]),
+    ("model", &["types", "gguf", "kernel"]),
     ("engine", &["types", "telemetry", "kernel", "model"]),
     ("rewards", &["types", "steering", "text", "model"]),
     (
@@ -33,6 +34,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
         "service",
         &[
             "types",
+            "gguf",
             "telemetry",
             "steering",
             "text",
@@ -51,8 +53,22 @@ const LAYERS: [(&str, &[&str]); 19] = [
     (
         "cli",
         &[
-            "types", "telemetry", "bench", "steering", "text", "store", "jobs", "model", "engine", "rewards",
-            "eval", "training", "service", "http", "config",
+            "types",
+            "gguf",
+            "telemetry",
+            "bench",
+            "steering",
+            "text",
+            "store",
+            "jobs",
+            "model",
+            "engine",
+            "rewards",
+            "eval",
+            "training",
+            "service",
+            "http",
+            "config",
         ],
     ),
     ("main", &["cli"]),

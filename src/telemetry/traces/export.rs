@@ -35,7 +35,9 @@ impl Exporter {
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(address(endpoint)?);
         }
-        let exporter = builder.build().map_err(|error| settings(error.to_string()))?;
+        let exporter = builder
+            .build()
+            .map_err(|error| settings(error.to_string()))?;
         let named = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"]
             .iter()
             .filter_map(|name| std::env::var(name).ok())
@@ -98,7 +100,10 @@ impl Exporter {
                 answer.first_token,
                 None,
                 vec![
-                    KeyValue::new("gen_ai.usage.output_tokens", count(answer.completion_tokens)),
+                    KeyValue::new(
+                        "gen_ai.usage.output_tokens",
+                        count(answer.completion_tokens),
+                    ),
                     KeyValue::new("gen_ai.response.finish_reasons", answer.end),
                 ],
             ),
@@ -154,12 +159,18 @@ fn attributes(request: &RequestTrace<'_>) -> Vec<KeyValue> {
         attributes.extend([
             KeyValue::new("gen_ai.response.model", model.to_owned()),
             KeyValue::new("gen_ai.usage.input_tokens", count(request.prompt_tokens)),
-            KeyValue::new("gen_ai.usage.output_tokens", count(request.completion_tokens)),
+            KeyValue::new(
+                "gen_ai.usage.output_tokens",
+                count(request.completion_tokens),
+            ),
             KeyValue::new("steersman.cached_tokens", count(request.cached_tokens)),
         ]);
     }
     if let Some(version) = request.policy_version {
-        attributes.push(KeyValue::new("steersman.policy_version", version.to_owned()));
+        attributes.push(KeyValue::new(
+            "steersman.policy_version",
+            version.to_owned(),
+        ));
     }
     if let Some(code) = request.error {
         attributes.push(KeyValue::new("error.type", code));

@@ -24,14 +24,35 @@ fn bodies(url: &str) -> Vec<(&'static str, Value)> {
     ]);
     let messages = json!([{"role": "user", "content": image}]);
     vec![
-        ("/v1/generate", json!({"prompt": image, "max_tokens": 2, "user": url})),
-        ("/v1/generate", json!({"prompt": url, "profile": url, "max_tokens": 2})),
-        ("/v1/generate", json!({"prompt": "a", "model": url, "max_tokens": 2})),
-        ("/v1/generate", json!({"prompt": "a", "regex": image, "max_tokens": 2})),
-        ("/v1/generate", json!({"prompt": "a", "response_format": format, "max_tokens": 2})),
-        ("/v1/completions", json!({"prompt": image, "max_tokens": 2, "suffix": url})),
+        (
+            "/v1/generate",
+            json!({"prompt": image, "max_tokens": 2, "user": url}),
+        ),
+        (
+            "/v1/generate",
+            json!({"prompt": url, "profile": url, "max_tokens": 2}),
+        ),
+        (
+            "/v1/generate",
+            json!({"prompt": "a", "model": url, "max_tokens": 2}),
+        ),
+        (
+            "/v1/generate",
+            json!({"prompt": "a", "regex": image, "max_tokens": 2}),
+        ),
+        (
+            "/v1/generate",
+            json!({"prompt": "a", "response_format": format, "max_tokens": 2}),
+        ),
+        (
+            "/v1/completions",
+            json!({"prompt": image, "max_tokens": 2, "suffix": url}),
+        ),
         ("/v1/completions", json!({"prompt": image, "max_tokens": 2})),
-        ("/v1/chat/completions", json!({"messages": messages, "max_tokens": 2})),
+        (
+            "/v1/chat/completions",
+            json!({"messages": messages, "max_tokens": 2}),
+        ),
         (
             "/v1/chat/completions",
             json!({"messages": [{"role": "user", "content": parts}], "max_tokens": 2}),
@@ -45,7 +66,10 @@ fn bodies(url: &str) -> Vec<(&'static str, Value)> {
             json!({"messages": messages, "max_tokens": 2, "webhook_url": url,
                    "tools": [{"type": "mcp", "server_url": url}]}),
         ),
-        ("/v1/sweep", json!({"prompt": image, "grid": 2, "max_tokens": 2})),
+        (
+            "/v1/sweep",
+            json!({"prompt": image, "grid": 2, "max_tokens": 2}),
+        ),
         ("/v1/tokenize", json!({"prompt": image})),
     ]
 }
@@ -65,7 +89,14 @@ async fn no_address_in_a_request_is_ever_called() {
     // some of them were worked on, not only refused
     assert!(answered >= 4, "{answered}");
     let body = json!({"prompt": "a", "max_tokens": 2}).to_string();
-    for header in ["host", "referer", "origin", "x-forwarded-host", "x-forwarded-for", "forwarded"] {
+    for header in [
+        "host",
+        "referer",
+        "origin",
+        "x-forwarded-host",
+        "x-forwarded-for",
+        "forwarded",
+    ] {
         let mut request = post("/v1/generate", &body);
         request.headers_mut().insert(header, url.parse().unwrap());
         server.ask(request).await;

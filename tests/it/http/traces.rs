@@ -101,10 +101,12 @@ fn messages(bytes: &[u8], number: u64) -> Vec<&[u8]> {
 }
 
 fn number(bytes: &[u8], number: u64) -> Option<u64> {
-    fields(bytes).into_iter().find_map(|(found, field)| match field {
-        Field::Number(value) if found == number => Some(value),
-        _ => None,
-    })
+    fields(bytes)
+        .into_iter()
+        .find_map(|(found, field)| match field {
+            Field::Number(value) if found == number => Some(value),
+            _ => None,
+        })
 }
 
 fn text(bytes: &[u8], number: u64) -> String {
@@ -189,9 +191,13 @@ async fn a_collector_gets_a_request_with_its_wait_prefill_and_decoding() {
     // one that its caller does not keep is not told
     let mut unsampled = post("/v1/generate", &body.to_string());
     let parent = parent.replace("-01", "-00");
-    unsampled.headers_mut().insert("traceparent", parent.parse().unwrap());
+    unsampled
+        .headers_mut()
+        .insert("traceparent", parent.parse().unwrap());
     server.ask(unsampled).await;
-    tokio::task::spawn_blocking(move || traces.end()).await.unwrap();
+    tokio::task::spawn_blocking(move || traces.end())
+        .await
+        .unwrap();
     let (head, body) = taking.join().unwrap();
 
     assert!(head.starts_with("POST /v1/traces HTTP/1.1"), "{head}");
@@ -200,7 +206,10 @@ async fn a_collector_gets_a_request_with_its_wait_prefill_and_decoding() {
     assert!(!told.contains(CANARY), "{told}");
     let resource = messages(&body, 1)[0];
     let service = attributes(messages(resource, 1)[0], 1);
-    assert!(service.contains(&"service.name=steersman".to_owned()), "{service:?}");
+    assert!(
+        service.contains(&"service.name=steersman".to_owned()),
+        "{service:?}"
+    );
     let scope = messages(resource, 2)[0];
     let spans: Vec<Span> = messages(scope, 2).into_iter().map(Span::of).collect();
     let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
@@ -212,7 +221,11 @@ async fn a_collector_gets_a_request_with_its_wait_prefill_and_decoding() {
     assert_eq!(request.parent, PARENT);
     for stage in [queue, prefill, decode] {
         assert_eq!(stage.parent, request.id, "{}", stage.name);
-        assert!(request.start <= stage.start && stage.end <= request.end, "{}", stage.name);
+        assert!(
+            request.start <= stage.start && stage.end <= request.end,
+            "{}",
+            stage.name
+        );
     }
     assert!(queue.start <= queue.end && queue.end == prefill.start);
     assert!(prefill.start < prefill.end && prefill.end == decode.start);
@@ -227,9 +240,21 @@ async fn a_collector_gets_a_request_with_its_wait_prefill_and_decoding() {
         "steersman.complete=true",
         &prompt,
     ] {
-        assert!(request.has(attribute), "{attribute}: {:?}", request.attributes);
+        assert!(
+            request.has(attribute),
+            "{attribute}: {:?}",
+            request.attributes
+        );
     }
     assert!(prefill.has(&prompt), "{:?}", prefill.attributes);
-    assert!(decode.has("gen_ai.usage.output_tokens=5"), "{:?}", decode.attributes);
-    assert!(decode.has("gen_ai.response.finish_reasons=length"), "{:?}", decode.attributes);
+    assert!(
+        decode.has("gen_ai.usage.output_tokens=5"),
+        "{:?}",
+        decode.attributes
+    );
+    assert!(
+        decode.has("gen_ai.response.finish_reasons=length"),
+        "{:?}",
+        decode.attributes
+    );
 }
