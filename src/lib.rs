@@ -3,6 +3,7 @@
 //! The modules are layered, lowest first; imports point down only, and a test holds that.
 //! `ARCHITECTURE.md` draws the map and tells the two journeys: one request, one training job.
 
+pub mod gguf;
 pub mod telemetry;
 pub mod types;
 

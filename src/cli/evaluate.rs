@@ -11,6 +11,7 @@ use crate::engine::{EngineConfig, EngineError, EngineHandle};
 use crate::eval::EvalError;
 use crate::eval::report::{EvalReport, Findings};
 use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
+use crate::gguf::{GgufFile, is_gguf};
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
 use crate::rewards::{Normalizer, RewardConfig, RewardError, RewardModel, build};
 use crate::steering::{SteeringManifest, WeightVector};
@@ -23,7 +24,7 @@ use crate::types::TokenId;
 /// writes report.json, report.html and plots.
 #[derive(Debug, Clone, Args)]
 pub struct EvaluateArgs {
-    /// The model folder.
+    /// The model: a folder, or a GGUF file, whose policies lie beside it.
     #[arg(long, env = "STEERSMAN_MODEL")]
     pub model: PathBuf,
     /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`; `serve --help` says what each
@@ -134,7 +135,7 @@ struct Bench {
 
 /// Makes the evaluation and writes the report.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
-    let decoder = Arc::new(Decoder::load_with(&args.model, args.dtype)?);
+    let (decoder, encoder) = load(args)?;
     let folder = policy_folder(args);
     let manifest =
         SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
@@ -144,7 +145,6 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     };
     let baseline = baseline(args, adapter.is_some(), &decoder)?;
     let (objectives, judges) = rewards(args, &manifest, &folder)?;
-    let encoder = PromptEncoder::load(&args.model)?;
     let mut stop_ids = decoder.config().eos_token_ids.clone();
     stop_ids.extend(encoder.tokenizer().eos_ids());
     let bench = Bench {
@@ -216,11 +216,29 @@ impl Bench {
     }
 }
 
+fn load(args: &EvaluateArgs) -> Result<(Arc<Decoder>, PromptEncoder), EvaluateError> {
+    let (decoder, encoder) = if is_gguf(&args.model) {
+        let file = GgufFile::open(&args.model).map_err(ModelError::from)?;
+        (
+            Decoder::load_gguf(&file, args.dtype)?,
+            PromptEncoder::load_gguf(&file)?,
+        )
+    } else {
+        let decoder = Decoder::load_with(&args.model, args.dtype)?;
+        (decoder, PromptEncoder::load(&args.model)?)
+    };
+    Ok((Arc::new(decoder), encoder))
+}
+
 fn policy_folder(args: &EvaluateArgs) -> PathBuf {
+    let root = match is_gguf(&args.model) {
+        true => args.model.parent().unwrap_or(Path::new("")),
+        false => args.model.as_path(),
+    };
     match &args.policy {
-        None => args.model.clone(),
+        None => root.to_owned(),
         Some(policy) => {
-            let named = args.model.join("policies").join(policy);
+            let named = root.join("policies").join(policy);
             if named.is_dir() {
                 named
             } else {

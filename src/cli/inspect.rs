@@ -1,4 +1,4 @@
-//! `steersman inspect`: what a model folder is, and what is wrong with it.
+//! `steersman inspect`: what a model is, and what is wrong with it.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use clap::Args;
 
 use crate::service::Inspection;
 
-/// Say what a model folder is, whether it can be served, and what is wrong with it.
+/// Say what a model is, whether it can be served, and what is wrong with it.
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// The model folder
+    /// The model: a folder, or a GGUF file
     dir: PathBuf,
 }
 

@@ -47,7 +47,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Load a server that speaks the OpenAI API, any server, and measure it
     Bench(bench::BenchArgs),
-    /// Say what a model folder is, whether it can be served, and what is wrong with it
+    /// Say what a model is, whether it can be served, and what is wrong with it
     Inspect(inspect::InspectArgs),
     /// Ask a running server whether it answers requests
     Health(health::HealthArgs),

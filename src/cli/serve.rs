@@ -14,11 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::logging::{self, LogFilterError};
 use super::worker_process::WorkerProcess;
 use crate::config::{ConfigError, FineTuningMode, Gathered, Settings, SettingsLayer};
-use crate::http::{self, Side};
+use crate::http::{self, HttpSettings, ListenerSettings, Side};
 use crate::service::{
     App, FineTuning, LoadError, OpenToAll, Phase, PromotionError, chain, may_listen,
 };
 use crate::store::{Store, StoreError};
+use crate::telemetry::{Traces, TracesError};
 
 /// How long cut streams get to tell their clients so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -67,6 +68,8 @@ pub(super) enum ServeError {
     Load(#[from] LoadError),
     #[error("the policies that were promoted cannot be read")]
     Promoted(#[from] PromotionError),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error("the server failed")]
     Io(#[from] io::Error),
 }
@@ -119,6 +122,17 @@ fn check_variables() -> Result<(), ServeError> {
 }
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
+    let traces = Traces::start(settings.otlp_endpoint.as_deref())?;
+    let served = serve_traced(settings, &traces).await;
+    // sends what is left, for which it blocks
+    let ended = tokio::task::spawn_blocking(move || traces.end()).await;
+    if let Err(error) = ended {
+        tracing::warn!("the last traces were not told: {error}");
+    }
+    served
+}
+
+async fn serve_traced(settings: Settings, traces: &Traces) -> Result<(), ServeError> {
     let store = Store::open(&settings.store()).await?;
     let has_keys = store.has_keys().await?;
     // before the model is loaded: an address in use should not cost a minute to find out
@@ -156,14 +170,24 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     if let Some(admin) = admin {
         let addr = admin.local_addr()?;
         super::print(&format!("admin routes on http://{addr}/admin/v1\n"))?;
-        tokio::spawn(serve_admin(admin, Arc::clone(&app), settings.clone()));
+        let (routes, limits) = (routes(&settings, traces), settings.listener());
+        tokio::spawn(serve_admin(admin, Arc::clone(&app), routes, limits));
     }
     // dropped at the end, it ends the worker
     let _worker = match settings.fine_tuning {
         FineTuningMode::Local => Some(WorkerProcess::keep(store, &settings)?),
         FineTuningMode::Remote | FineTuningMode::Off => None,
     };
-    drive(listener, app, signals, &settings).await
+    let routes = routes(&settings, traces);
+    drive((listener, app), signals, &settings, &routes).await
+}
+
+/// What the routes are told.
+fn routes(settings: &Settings, traces: &Traces) -> HttpSettings {
+    HttpSettings {
+        traces: traces.clone(),
+        ..settings.http()
+    }
 }
 
 async fn listen(addr: SocketAddr, has_keys: bool) -> Result<TcpListener, ServeError> {
@@ -174,8 +198,12 @@ async fn listen(addr: SocketAddr, has_keys: bool) -> Result<TcpListener, ServeEr
 }
 
 /// The admin routes on a listener of their own, until the server drains.
-async fn serve_admin(listener: TcpListener, app: Arc<App>, settings: Settings) {
-    let (routes, limits) = (settings.http(), settings.listener());
+async fn serve_admin(
+    listener: TcpListener,
+    app: Arc<App>,
+    routes: HttpSettings,
+    limits: ListenerSettings,
+) {
     if let Err(error) = http::serve(listener, app, Side::Admin, &routes, limits).await {
         tracing::error!("the admin routes are gone: {error}");
     }
@@ -194,14 +222,14 @@ async fn follow(app: Arc<App>) {
 
 /// Serves until a signal, then lets running answers finish, then cuts what is left.
 async fn drive(
-    listener: TcpListener,
-    app: Arc<App>,
+    (listener, app): (TcpListener, Arc<App>),
     mut signals: Signals,
     settings: &Settings,
+    routes: &HttpSettings,
 ) -> Result<(), ServeError> {
     let drain = Duration::from_secs(settings.drain_seconds);
-    let (routes, limits) = (settings.http(), settings.listener());
-    let server = http::serve(listener, Arc::clone(&app), Side::Public, &routes, limits);
+    let limits = settings.listener();
+    let server = http::serve(listener, Arc::clone(&app), Side::Public, routes, limits);
     let mut server = std::pin::pin!(server);
     tokio::select! {
         ended = &mut server => return Ok(ended?),

@@ -110,6 +110,7 @@ impl Gathered {
     pub fn render(&self) -> Result<String, ConfigError> {
         let masked = Settings {
             database_url: self.settings.database_url.as_deref().map(masked),
+            otlp_endpoint: self.settings.otlp_endpoint.as_deref().map(masked),
             ..self.settings.clone()
         };
         let mut values = Table::try_from(&masked).map_err(ConfigError::Unwritable)?;
@@ -131,7 +132,7 @@ fn table(layer: &SettingsLayer) -> Result<Table, ConfigError> {
     Table::try_from(layer).map_err(ConfigError::Unwritable)
 }
 
-/// A database's address without who may use it: user, password and options may all be secrets.
+/// An address without who may use it: user, password and options may all be secrets.
 fn masked(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return "***".to_owned();
@@ -194,6 +195,7 @@ mod tests {
                 "admin_addr",
                 "worker_threads",
                 "mlflow_url",
+                "otlp_endpoint",
             ];
             let optional = unset.contains(&key.as_str());
             assert_eq!(defaults.contains_key(&key), !optional, "{key}");

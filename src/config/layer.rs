@@ -15,8 +15,9 @@ use crate::service::Dtype;
 #[serde(deny_unknown_fields)]
 pub struct SettingsLayer {
     /// Folder of the model to serve: config.json, tokenizer.json, safetensors, and where it is
-    /// steerable steering.json or policies/ [default: models/demo]
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
+    /// steerable steering.json or policies/. Or a GGUF file, which saves disk and download, and
+    /// loses what its types lose [default: models/demo]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
     pub model: Option<PathBuf>,
 
     /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`. bf16 reads half the bytes for
@@ -166,6 +167,14 @@ pub struct SettingsLayer {
     #[arg(long, env = "STEERSMAN_VLLM_METRICS", value_name = "BOOL", num_args = 0..=1,
           default_missing_value = "true")]
     pub vllm_metrics: Option<bool>,
+
+    /// Address of an OpenTelemetry collector (OTLP over HTTP, such as http://localhost:4318) that
+    /// gets a trace of each request: its wait, prefill and decoding, with ids and token counts,
+    /// never texts or keys. Costs some spans a request. Further settings are OpenTelemetry's own
+    /// variables, OTEL_SERVICE_NAME and the like; OTEL_EXPORTER_OTLP_ENDPOINT does for the address
+    /// too. Needs a build with the cargo feature otel [default: none]
+    #[arg(long, env = "STEERSMAN_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 
     /// How log lines are written to standard error: `text` for people, `json` for collectors
     /// [default: text]

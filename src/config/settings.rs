@@ -44,6 +44,7 @@ pub struct Settings {
     pub max_connections: usize,
     pub max_connections_per_peer: usize,
     pub vllm_metrics: bool,
+    pub otlp_endpoint: Option<String>,
     pub log_format: LogFormat,
     pub log: String,
 }
@@ -81,6 +82,7 @@ impl Default for Settings {
             max_connections: listener.max_connections,
             max_connections_per_peer: listener.max_connections_per_peer,
             vllm_metrics: http.vllm_metrics,
+            otlp_endpoint: None,
             log_format: LogFormat::Text,
             log: "info".to_owned(),
         }
@@ -118,6 +120,7 @@ impl Settings {
             max_body_bytes: self.max_body_bytes,
             body_timeout: Duration::from_secs(self.body_timeout_seconds),
             vllm_metrics: self.vllm_metrics,
+            ..HttpSettings::default()
         }
     }
 

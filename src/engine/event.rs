@@ -1,14 +1,13 @@
 //! What a request hears from the engine, in order, and the stream it hears it through.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Thread;
 
 use tokio::sync::mpsc;
 
 use crate::types::{FinishReason, TokenId, Usage};
 
-use super::EngineError;
+use super::{EngineError, Progress};
 
 /// Events that wait for a slow reader before its sequence pauses.
 pub(super) const EVENT_CAPACITY: usize = 32;
@@ -48,7 +47,7 @@ pub struct TokenStream {
     // Declared before the waker: the channel must be closed when the engine looks.
     events: mpsc::Receiver<TokenEvent>,
     waker: WakeOnDrop,
-    cached_tokens: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
     ended: bool,
 }
 
@@ -56,19 +55,24 @@ impl TokenStream {
     pub(super) fn new(
         events: mpsc::Receiver<TokenEvent>,
         engine: Thread,
-        cached_tokens: Arc<AtomicUsize>,
+        progress: Arc<Progress>,
     ) -> Self {
         Self {
             events,
             waker: WakeOnDrop(engine),
-            cached_tokens,
+            progress,
             ended: false,
         }
     }
 
     /// How many of the prompt's tokens came from the cache; settled before the first token.
     pub fn cached_tokens(&self) -> usize {
-        self.cached_tokens.load(Ordering::Relaxed)
+        self.progress.cached_tokens()
+    }
+
+    /// How far the request has come.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// The next event; `None` after the last. A reader that pauses pauses its own sequence only.

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::EngineError;
 use super::meters::{EngineMeters, Times};
+use super::{EngineError, Progress};
 
 /// A look at the engine from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,6 +170,11 @@ impl Gate {
 }
 
 impl Permit {
+    /// How far its request has come.
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        self.times.progress()
+    }
+
     /// Its request draws a token.
     pub(super) fn token(&mut self) {
         self.times.token(&self.gate.meters);

@@ -1,7 +1,7 @@
 //! The way into the engine: checks a request, takes a place for it, hands it over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -21,8 +21,6 @@ use super::{
 pub(super) struct Submission<A> {
     pub(super) request: GenerationRequest<A>,
     pub(super) events: mpsc::Sender<super::TokenEvent>,
-    /// Told before the first token.
-    pub(super) cached_tokens: Arc<AtomicUsize>,
     pub(super) permit: Permit,
     /// Where what goes wrong with it is logged.
     pub(super) span: tracing::Span,
@@ -248,12 +246,11 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
         event_capacity: usize,
     ) -> Result<TokenStream, EngineError> {
         let (events, stream) = mpsc::channel(event_capacity);
-        let cached_tokens = Arc::new(AtomicUsize::new(0));
+        let progress = Arc::clone(permit.progress());
         self.submissions
             .try_send(Submission {
                 request,
                 events,
-                cached_tokens: Arc::clone(&cached_tokens),
                 permit,
                 span: tracing::Span::current(),
             })
@@ -263,7 +260,7 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
             })?;
         let engine = self.waker.0.clone();
         engine.unpark();
-        Ok(TokenStream::new(stream, engine, cached_tokens))
+        Ok(TokenStream::new(stream, engine, progress))
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the engine counts for metrics beside its published figures: times of sequences, sizes of
 //! iterations. Measured where tokens are drawn, so a slow reader does not show in them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::Progress;
 use crate::telemetry::{Counter, Histogram, names};
 
 /// The instruments of one engine, over all its loops.
@@ -35,24 +37,29 @@ impl Default for EngineMeters {
 /// The times of one sequence.
 #[derive(Debug)]
 pub(super) struct Times {
-    arrived: Instant,
-    started: bool,
+    progress: Arc<Progress>,
     last_token: Option<Instant>,
 }
 
 impl Times {
     pub(super) fn new() -> Self {
         Self {
-            arrived: Instant::now(),
-            started: false,
+            progress: Arc::new(Progress::new()),
             last_token: None,
         }
     }
 
+    /// The same for the request's reader.
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
     /// It has a place among the running. Only the first one counts.
     pub(super) fn start(&mut self, prompt_tokens: usize, meters: &EngineMeters) {
-        if !std::mem::replace(&mut self.started, true) {
-            meters.queue_time.observe_time(self.arrived.elapsed());
+        if self.progress.start() {
+            meters
+                .queue_time
+                .observe_time(self.progress.asked().elapsed());
             meters.prompt_tokens.add(prompt_tokens as u64);
         }
     }
@@ -62,7 +69,10 @@ impl Times {
         let now = Instant::now();
         match self.last_token.replace(now) {
             Some(last) => meters.inter_token.observe_time(now - last),
-            None => meters.first_token.observe_time(now - self.arrived),
+            None => {
+                self.progress.speak(now);
+                meters.first_token.observe_time(now - self.progress.asked());
+            }
         }
     }
 }

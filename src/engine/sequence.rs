@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -16,7 +15,7 @@ use super::logits::guide;
 use super::row::Row;
 use super::sampler::{self, Draw};
 use super::scheduler::{Grant, Need, ROWS};
-use super::{EngineError, SampledToken, StepSpan, TokenEvent};
+use super::{EngineError, Progress, SampledToken, StepSpan, TokenEvent};
 
 /// Events that one iteration may tell: a token, and the end.
 const EVENTS_PER_ITERATION: usize = 2;
@@ -34,7 +33,7 @@ pub(super) struct Sequence<A> {
     age: Option<u64>,
     /// Whether it gave its blocks up; what it computes again is no hit of the cache.
     recomputes: bool,
-    cached_tokens: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
     events: mpsc::Sender<TokenEvent>,
     /// Given back before the last event is told: who has heard it finds the place free.
     permit: Option<Permit>,
@@ -60,7 +59,6 @@ impl<A> Sequence<A> {
         let Submission {
             request,
             events,
-            cached_tokens,
             permit,
             span,
         } = submission;
@@ -80,7 +78,7 @@ impl<A> Sequence<A> {
             caller: request.caller,
             age: None,
             recomputes: false,
-            cached_tokens,
+            progress: Arc::clone(permit.progress()),
             events,
             permit: Some(permit),
             span,
@@ -156,7 +154,7 @@ impl<A> Sequence<A> {
         if self.recomputes {
             return 0;
         }
-        self.cached_tokens.fetch_add(saved[0], Ordering::Relaxed);
+        self.progress.found(saved[0]);
         saved.iter().sum()
     }
 
@@ -286,7 +284,7 @@ impl<A> Sequence<A> {
     pub(super) fn finish(&mut self, reason: FinishReason) {
         let usage = Usage {
             prompt_tokens: self.rows[0].prompt_tokens(),
-            cached_tokens: self.cached_tokens.load(Ordering::Relaxed),
+            cached_tokens: self.progress.cached_tokens(),
             completion_tokens: self.generated(),
         };
         self.permit = None;

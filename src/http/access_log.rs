@@ -7,13 +7,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::extract::MatchedPath;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tracing::Span;
 
 use super::account::{Account, Figures};
 use super::meters::HttpMeters;
+use super::request_id::RequestId;
+use crate::telemetry::{CallerSpan, RequestTrace, Traces};
 
 /// A request's line under way.
 pub(super) struct Entry {
@@ -23,23 +25,34 @@ pub(super) struct Entry {
     /// When the reply's head was there.
     answered: Option<(StatusCode, Instant)>,
     account: Account,
-    meters: Arc<HttpMeters>,
+    names: Names,
+    watch: Watch,
+}
+
+/// By what a request can be found again.
+pub(super) struct Names {
+    pub(super) request_id: RequestId,
+    /// Whose trace it is part of.
+    pub(super) caller: Option<CallerSpan>,
+}
+
+/// Who else hears of requests, beside the log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watch {
+    pub(super) meters: Arc<HttpMeters>,
+    pub(super) traces: Traces,
 }
 
 impl Entry {
-    pub(super) fn new(
-        method: &Method,
-        route: Option<&MatchedPath>,
-        account: Account,
-        meters: Arc<HttpMeters>,
-    ) -> Self {
+    pub(super) fn new(request: &Request, names: Names, account: Account, watch: Watch) -> Self {
         Self {
-            method: word_of(method),
-            route: route.cloned(),
+            method: word_of(request.method()),
+            route: request.extensions().get::<MatchedPath>().cloned(),
             started: Instant::now(),
             answered: None,
             account,
-            meters,
+            names,
+            watch,
         }
     }
 
@@ -56,17 +69,34 @@ impl Entry {
         let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
         let Figures {
             key,
+            model,
             policy_version,
             usage,
             error,
         } = self.account.figures();
+        let Watch { meters, traces } = &self.watch;
         if let Some(code) = error {
-            self.meters.errors.add(code);
+            meters.errors.add(code);
         }
         let status = status.as_u16();
-        self.meters
-            .requests
-            .add((self.method, route.to_owned(), status));
+        let kind = (self.method, route.to_owned(), status);
+        meters.requests.add(kind);
+        traces.tell(&RequestTrace {
+            method: self.method,
+            route,
+            status,
+            request_id: self.names.request_id.as_str(),
+            caller: self.names.caller.as_ref(),
+            model: model.as_deref(),
+            policy_version: policy_version.as_deref(),
+            prompt_tokens: usage.prompt_tokens,
+            cached_tokens: usage.cached_tokens,
+            completion_tokens: usage.completion_tokens,
+            error,
+            complete,
+            started: self.started,
+            answers: self.account.timeline().take(),
+        });
         tracing::info!(
             method = self.method,
             route,
@@ -157,9 +187,11 @@ impl Drop for Logged {
         // of a body that is not sent nobody asks for the end
         let is_head = |entry: &Entry| entry.method == "HEAD";
         let complete = self.body.is_end_stream() || self.entry.as_ref().is_some_and(is_head);
+        // what the body holds may have something to say when it goes, and answers that it holds
+        // end with it
+        let span = self.span.clone();
+        let body = std::mem::take(&mut self.body);
+        span.in_scope(|| drop(body));
         self.end(complete);
-        // what the body holds may have something to say when it goes
-        let _entered = self.span.clone().entered();
-        drop(std::mem::take(&mut self.body));
     }
 }

@@ -2,17 +2,23 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::service::LivePolicy;
+use crate::telemetry::Timeline;
 use crate::types::Usage;
 
 /// The account of one request. Holds figures and ids, never what was said.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Account(Arc<Mutex<Figures>>);
+pub(super) struct Account {
+    figures: Arc<Mutex<Figures>>,
+    timeline: Timeline,
+}
 
 /// What an account tells.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
     /// Names the caller's key without telling it.
     pub(super) key: Option<Arc<str>>,
+    pub(super) model: Option<String>,
     pub(super) policy_version: Option<String>,
     /// Of all answers together; those of answers that were cut count what came.
     pub(super) usage: Usage,
@@ -27,8 +33,15 @@ impl Account {
     }
 
     /// Who answers.
-    pub(super) fn answered_by(&self, policy_version: &str) {
-        self.lock().policy_version = Some(policy_version.to_owned());
+    pub(super) fn answered_by(&self, policy: &LivePolicy) {
+        let mut figures = self.lock();
+        figures.model = Some(policy.id.clone());
+        figures.policy_version = Some(policy.version.clone());
+    }
+
+    /// Where the times of its answers are told.
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.timeline
     }
 
     /// So many tokens more were told.
@@ -53,6 +66,6 @@ impl Account {
 
     /// Figures are whole at every moment, also after a panic elsewhere.
     fn lock(&self) -> MutexGuard<'_, Figures> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

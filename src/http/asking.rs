@@ -176,6 +176,7 @@ impl SharedFields {
             n: self.n,
             guidance: self.guidance,
             grammar: grammar(self.response_format, self.regex)?,
+            timeline: caller.account.timeline().clone(),
         };
         Ok(Asked {
             input,

@@ -1,10 +1,9 @@
 //! What surrounds every request: its id, its line of log, and a net under panics.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,22 +11,16 @@ use futures::FutureExt;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::access_log::{Entry, Logged};
+use super::access_log::{Entry, Logged, Names, Watch};
 use super::account::Account;
 use super::error::ApiError;
-use super::meters::HttpMeters;
 use super::request_id::{REQUEST_ID, RequestId, trace_of};
 
 /// Wraps one request.
-pub(super) async fn wrap(
-    State(meters): State<Arc<HttpMeters>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn wrap(State(watch): State<Watch>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let account = Account::default();
-    let route = request.extensions().get::<MatchedPath>();
-    let mut entry = Entry::new(request.method(), route, account.clone(), meters);
+    let caller = trace_of(request.headers());
     // of the highest level, so that no filter takes the id off a line that it lets through
     let span = tracing::error_span!(
         "request",
@@ -35,11 +28,16 @@ pub(super) async fn wrap(
         trace = Empty,
         caller_span = Empty
     );
-    if let Some((trace, caller_span)) = trace_of(request.headers()) {
-        span.record("trace", trace);
-        span.record("caller_span", caller_span);
+    if let Some(caller) = &caller {
+        span.record("trace", &caller.trace);
+        span.record("caller_span", &caller.span);
     }
     request.extensions_mut().insert(id.clone());
+    let names = Names {
+        request_id: id.clone(),
+        caller,
+    };
+    let mut entry = Entry::new(&request, names, account.clone(), watch);
     request.extensions_mut().insert(account.clone());
     let reply = AssertUnwindSafe(next.run(request).instrument(span.clone()))
         .catch_unwind()
@@ -75,10 +73,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_a_500_that_names_the_request_alone() {
-        let meters = Arc::new(HttpMeters::default());
+        let watch = Watch::default();
         let router = Router::new()
             .route("/", get(breaks))
-            .layer(middleware::from_fn_with_state(Arc::clone(&meters), wrap));
+            .layer(middleware::from_fn_with_state(watch.clone(), wrap));
         let request = Request::get("/")
             .header("x-request-id", "r-17")
             .body(Body::empty());
@@ -101,6 +99,6 @@ mod tests {
             message.contains("r-17") && !message.contains("secret"),
             "{message}"
         );
-        assert_eq!(meters.errors.counts(), [("engine_error", 1)]);
+        assert_eq!(watch.meters.errors.counts(), [("engine_error", 1)]);
     }
 }

@@ -50,6 +50,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::service::App;
+use access_log::Watch;
 use error::ApiError;
 use meters::{HttpMeters, Scrape};
 use settings::BodyLimits;
@@ -101,7 +102,13 @@ fn router_with(
             meters: Arc::clone(&meters),
             vllm_names: settings.vllm_metrics,
         }))
-        .layer(middleware::from_fn_with_state(meters, envelope::wrap))
+        .layer(middleware::from_fn_with_state(
+            Watch {
+                meters,
+                traces: settings.traces.clone(),
+            },
+            envelope::wrap,
+        ))
         .with_state(app)
 }
 

@@ -2,6 +2,8 @@
 
 use axum::http::{HeaderMap, HeaderName};
 
+use crate::telemetry::CallerSpan;
+
 /// The header of a request's id, in and out.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id taken from a caller.
@@ -39,7 +41,7 @@ fn is_sound(id: &str) -> bool {
 }
 
 /// The trace and the span that a caller works on, of `traceparent` (W3C Trace Context 1).
-pub(super) fn trace_of(headers: &HeaderMap) -> Option<(&str, &str)> {
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<CallerSpan> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let mut parts = text.split('-');
     let (version, trace, span, flags) =
@@ -52,7 +54,15 @@ pub(super) fn trace_of(headers: &HeaderMap) -> Option<(&str, &str)> {
     // later versions may append to what version 00 has
     let whole = version != "ff" && (version != "00" || parts.next().is_none());
     let named = trace.contains(|c| c != '0') && span.contains(|c| c != '0');
-    (sound && whole && named).then_some((trace, span))
+    let low = flags
+        .chars()
+        .next_back()
+        .and_then(|digit| digit.to_digit(16));
+    (sound && whole && named).then(|| CallerSpan {
+        trace: trace.to_owned(),
+        span: span.to_owned(),
+        sampled: low.is_some_and(|bits| bits & 1 == 1),
+    })
 }
 
 #[cfg(test)]
@@ -92,10 +102,15 @@ mod tests {
         const SPAN: &str = "00f067aa0ba902b7";
         let check = |text: &str, sound: bool| {
             let headers = with("traceparent", &[text]);
-            let expected = sound.then_some((TRACE, SPAN));
+            let expected = sound.then(|| CallerSpan {
+                trace: TRACE.to_owned(),
+                span: SPAN.to_owned(),
+                sampled: !text.ends_with("-00"),
+            });
             assert_eq!(trace_of(&headers), expected, "{text}");
         };
         check(&format!("00-{TRACE}-{SPAN}-01"), true);
+        check(&format!("00-{TRACE}-{SPAN}-00"), true);
         check(&format!("01-{TRACE}-{SPAN}-01-more"), true);
         check(&format!("00-{TRACE}-{SPAN}-01-more"), false);
         check(&format!("ff-{TRACE}-{SPAN}-01"), false);

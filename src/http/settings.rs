@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::telemetry::Traces;
+
 /// Bounds of bodies, and how metrics are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// Largest body taken, in bytes.
     pub max_body_bytes: usize,
@@ -11,6 +13,8 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
     /// Whether metrics are told under vLLM's names too.
     pub vllm_metrics: bool,
+    /// Who is told of requests that are over.
+    pub traces: Traces,
 }
 
 impl Default for HttpSettings {
@@ -19,6 +23,7 @@ impl Default for HttpSettings {
             max_body_bytes: 2 << 20,
             body_timeout: Duration::from_secs(30),
             vllm_metrics: false,
+            traces: Traces::default(),
         }
     }
 }

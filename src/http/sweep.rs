@@ -160,7 +160,7 @@ pub(super) async fn create_sweep(
         whole = sweep.finish() => whole?,
         () = ending => return Err(RequestError::Draining.into()),
     };
-    caller.account.answered_by(&whole.policy.version);
+    caller.account.answered_by(&whole.policy);
     caller.account.cost(whole.usage);
     let headers = steering_headers(&whole.policy.version, None);
     let body = SweepBody {

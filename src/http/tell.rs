@@ -41,7 +41,7 @@ pub(super) async fn tell<W: Wording>(
     wording: W,
 ) -> Result<Response, ApiError> {
     let steered = &answers.steered;
-    caller.account.answered_by(&steered.policy.version);
+    caller.account.answered_by(&steered.policy);
     let headers = steering_headers(&steered.policy.version, steered.steering.as_ref());
     if as_stream {
         if let Ok(first) = tokio::time::timeout(FIRST_TOKEN_PATIENCE, answers.ready()).await {

@@ -1,7 +1,9 @@
 //! What one decoder is: every number and switch in which the families differ.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::gguf::is_gguf;
 use crate::kernel::Activation;
 
 use super::ModelError;
@@ -71,7 +73,7 @@ pub struct LayerConfig {
 }
 
 /// One rotary embedding.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RopeConfig {
     /// Base of the geometric series of wavelengths.
     pub theta: f64,
@@ -82,7 +84,7 @@ pub struct RopeConfig {
 }
 
 /// Changes of the rotary frequencies.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// None.
     Default,
@@ -105,6 +107,8 @@ pub enum RopeScaling {
     /// YaRN (arXiv 2309.00071): by how often a dimension turns within the original context, fast
     /// ones kept, slow ones divided, and all products scaled up.
     Yarn(Yarn),
+    /// Each frequency divided by its own factor, as GGUF files write Llama 3's.
+    Divided(Arc<[f32]>),
 }
 
 /// YaRN's settings.
@@ -149,7 +153,7 @@ impl Yarn {
 impl RopeConfig {
     /// Factor on cosines and sines.
     pub fn amplitude(&self) -> f32 {
-        match self.scaling {
+        match &self.scaling {
             RopeScaling::Yarn(yarn) => yarn.amplitude as f32,
             _ => 1.0,
         }
@@ -163,8 +167,9 @@ impl RopeConfig {
                 let plain = self.theta.powf(-((2 * i) as f64) / rotated as f64);
                 // transformers tabulates in f32; rounding first keeps our angles equal to its
                 let plain = plain as f32 as f64;
-                match self.scaling {
+                match &self.scaling {
                     RopeScaling::Yarn(yarn) => yarn.apply(plain, i, rotated, self.theta) as f32,
+                    RopeScaling::Divided(factors) => (plain / f64::from(factors[i])) as f32,
                     other => other.apply(plain) as f32,
                 }
             })
@@ -173,9 +178,9 @@ impl RopeConfig {
 }
 
 impl RopeScaling {
-    fn apply(self, frequency: f64) -> f64 {
-        match self {
-            RopeScaling::Default | RopeScaling::Yarn(_) => frequency,
+    fn apply(&self, frequency: f64) -> f64 {
+        match *self {
+            RopeScaling::Default | RopeScaling::Yarn(_) | RopeScaling::Divided(_) => frequency,
             RopeScaling::Linear { factor } => frequency / factor,
             RopeScaling::Llama3 {
                 factor,
@@ -200,6 +205,14 @@ impl RopeScaling {
 impl DecoderConfig {
     /// Reads `config.json` of a checkpoint folder.
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
+        if is_gguf(dir) {
+            return Err(ModelError::Unsupported {
+                path: dir.to_owned(),
+                feature: "a GGUF file where a model folder is needed".to_owned(),
+                supported: "GGUF files can be served, not trained: use the safetensors checkpoint"
+                    .to_owned(),
+            });
+        }
         let mut reader = ConfigReader::open(&dir.join("config.json"))?;
         let config = family::read(&mut reader)?;
         reader.finish()?;

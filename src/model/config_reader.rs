@@ -37,6 +37,15 @@ impl ConfigReader {
         })
     }
 
+    /// A reader over fields that stand for those of a file.
+    pub(super) fn over(path: &Path, fields: Map<String, Value>) -> Self {
+        Self {
+            path: path.to_owned(),
+            fields,
+            used: BTreeSet::new(),
+        }
+    }
+
     /// A reader over an object nested under `key`; absent or null gives `None`.
     pub(super) fn object(&mut self, key: &str) -> Result<Option<ConfigReader>, ModelError> {
         match self.take(key) {

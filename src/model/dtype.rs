@@ -74,10 +74,17 @@ impl fmt::Display for Dtype {
 impl Dtype {
     /// What it comes to for a checkpoint on this processor.
     pub(super) fn settle(self, files: &TensorFiles) -> Precision {
+        let (all, bf16) = files.stored_bytes();
+        self.settle_bytes(all, bf16)
+    }
+
+    /// The same for a checkpoint with so many bytes of tensors, and so many of them that bf16
+    /// rounds no further than they are rounded already.
+    pub(super) fn settle_bytes(self, all: usize, coarse: usize) -> Precision {
         match self {
             Self::F32 => Precision::F32,
             Self::Bf16 => Precision::Bf16,
-            Self::Auto => suited(files.stored_bytes(), Precision::Bf16.has_vectors()),
+            Self::Auto => suited((all, coarse), Precision::Bf16.has_vectors()),
         }
     }
 }

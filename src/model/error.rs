@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::gguf::GgufError;
+
 /// A checkpoint that cannot be used, or a computation that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,6 +63,9 @@ pub enum ModelError {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// A GGUF file cannot be read.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// The arithmetic failed.
     #[error("computation failed")]
     Compute(#[from] candle_core::Error),

@@ -11,6 +11,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::ModelError;
+use crate::gguf::QuantizedBlocks;
 
 /// Hands out tensors by name, as f32 on the CPU.
 pub trait TensorSource {
@@ -19,6 +20,19 @@ pub trait TensorSource {
 
     /// True if there is a tensor of that name.
     fn has(&self, name: &str) -> bool;
+
+    /// The matrix of that name and shape (outputs, inputs) as it is stored, where that is in
+    /// blocks: for kernels that multiply them as they are. `None` where only `tensor` has it.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    fn quantized(
+        &mut self,
+        _name: &str,
+        _shape: &[usize],
+    ) -> Result<Option<QuantizedBlocks<'_>>, ModelError> {
+        Ok(None)
+    }
 }
 
 /// The safetensors files of one folder, mapped into memory.

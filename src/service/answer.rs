@@ -11,7 +11,9 @@ use super::access::Access;
 use super::app::App;
 use super::error::RequestError;
 use super::meters::{Meters, Outcome};
-use crate::engine::{EngineError, SampledToken, TokenEvent, TokenStream};
+use super::under_way::Listed;
+use crate::engine::{EngineError, Progress, SampledToken, TokenEvent, TokenStream};
+use crate::telemetry::{AnswerTimes, Timeline};
 use crate::text::{Detokenizer, StopMatcher, StopOutcome, Tokenizer};
 use crate::types::{FinishReason, SamplingParams, TokenId, Usage};
 
@@ -54,6 +56,10 @@ pub(super) struct Plan {
     pub(super) prompt_tokens: usize,
     /// Whose tokens they are.
     pub(super) access: Access,
+    /// The policy's id, where it has an adapter.
+    pub(super) adapted: Option<Arc<str>>,
+    /// Where its times are told.
+    pub(super) timeline: Timeline,
 }
 
 /// An answer under way.
@@ -62,7 +68,8 @@ pub(super) struct Answer {
     tokens: Option<TokenStream>,
     lifecycle: Arc<super::Lifecycle>,
     meters: Arc<Meters>,
-    asked: Instant,
+    progress: Arc<Progress>,
+    listed: Option<Listed>,
     detokenizer: Detokenizer,
     matcher: StopMatcher,
     plan: Plan,
@@ -74,11 +81,15 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(app: &App, tokens: TokenStream, plan: Plan) -> Self {
         let tokenizer: &Arc<Tokenizer> = app.encoder.tokenizer();
+        let progress = Arc::clone(tokens.progress());
+        let list = &app.meters.under_way;
+        let listed = plan.adapted.clone().map(|id| list.list(id, &progress));
         Self {
             tokens: Some(tokens),
             lifecycle: Arc::clone(&app.lifecycle),
             meters: Arc::clone(&app.meters),
-            asked: Instant::now(),
+            progress,
+            listed,
             detokenizer: Detokenizer::new(Arc::clone(tokenizer)),
             matcher: StopMatcher::new(plan.stop.clone()),
             plan,
@@ -165,12 +176,11 @@ impl Answer {
     }
 
     fn end(&mut self, reason: FinishReason) {
-        let stream = self.tokens.take();
-        self.meters
-            .ended(Outcome::Finished(reason), self.asked.elapsed());
+        self.tokens = None;
+        self.settle(Outcome::Finished(reason));
         let usage = Usage {
             prompt_tokens: self.plan.prompt_tokens,
-            cached_tokens: stream.map_or(0, |stream| stream.cached_tokens()),
+            cached_tokens: self.progress.cached_tokens(),
             completion_tokens: self.generated,
         };
         self.pending
@@ -179,9 +189,26 @@ impl Answer {
 
     fn fail(&mut self, error: EngineError) -> RequestError {
         self.tokens = None;
-        self.meters.ended(Outcome::Failed, self.asked.elapsed());
+        self.settle(Outcome::Failed);
         self.pending.clear();
         error.into()
+    }
+
+    /// Tells how it ended, once.
+    fn settle(&mut self, outcome: Outcome) {
+        let asked = self.progress.asked();
+        self.listed = None;
+        self.meters.ended(outcome, asked.elapsed());
+        self.plan.timeline.add(AnswerTimes {
+            asked,
+            started: self.progress.started(),
+            first_token: self.progress.first_token(),
+            ended: Instant::now(),
+            prompt_tokens: self.plan.prompt_tokens,
+            cached_tokens: self.progress.cached_tokens(),
+            completion_tokens: self.generated,
+            end: outcome.word(),
+        });
     }
 }
 
@@ -189,7 +216,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         // whoever ended it took the stream away
         if self.tokens.is_some() {
-            self.meters.ended(Outcome::Abandoned, self.asked.elapsed());
+            self.settle(Outcome::Abandoned);
         }
     }
 }

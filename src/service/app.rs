@@ -15,12 +15,12 @@ use super::meters::Meters;
 use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
 use super::structured::Grammars;
+use super::weights::Weights;
 use crate::engine::{EngineConfig, EngineHandle};
 use crate::model::{Decoder, Dtype, LoraAdapter};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::text::PromptEncoder;
-use crate::training::fingerprint::base_hash;
 use crate::types::TokenId;
 
 /// What the service can be told; the rest is the checkpoint's.
@@ -72,32 +72,27 @@ pub struct App {
     decoder: Arc<Decoder>,
     base_hash: String,
     root: PathBuf,
+    weights: Weights,
     stop_ids: Vec<TokenId>,
 }
 
 impl App {
-    /// Loads a model folder and starts its engine.
+    /// Loads a model, a folder or a GGUF file, and starts its engine.
     ///
     /// # Errors
     /// The first thing that cannot be served, in a sentence that says what to do.
     pub fn load(dir: &Path, settings: &ServiceSettings) -> Result<Self, LoadError> {
         let folder = ModelFolder::open(dir)?;
         let root = &folder.root;
-        let decoder =
-            Decoder::load_with(root, settings.dtype).map_err(|source| LoadError::Model {
-                dir: root.clone(),
-                source,
-            })?;
-        let encoder = PromptEncoder::load(root).map_err(|source| LoadError::Text {
-            dir: root.clone(),
-            source,
-        })?;
-        let hash = base_hash(root).map_err(LoadError::Hash)?;
+        let decoder = folder.weights.decoder(settings.dtype)?;
+        let encoder = folder.weights.encoder()?;
+        let hash = folder.weights.hash()?;
         let base = BaseParts {
             decoder: &decoder,
             encoder: &encoder,
             hash: &hash,
             root,
+            weights: folder.weights.path(),
         };
         let slots = folder
             .policies
@@ -106,7 +101,7 @@ impl App {
             .collect::<Result<Vec<_>, _>>()?;
         let mut eos = decoder.config().eos_token_ids.clone();
         eos.extend(encoder.tokenizer().eos_ids());
-        let defaults = SamplingDefaults::load(root, &eos, settings.default_max_tokens)?;
+        let defaults = (folder.weights).sampling(&eos, settings.default_max_tokens)?;
         let decoder = Arc::new(decoder);
         let engine = EngineHandle::start(Arc::clone(&decoder), settings.engine.clone())
             .map_err(LoadError::Engine)?;
@@ -128,6 +123,7 @@ impl App {
             decoder,
             base_hash: hash,
             root: folder.root,
+            weights: folder.weights,
             stop_ids: eos,
         })
     }
@@ -217,6 +213,7 @@ impl App {
             encoder: &self.encoder,
             hash: &self.base_hash,
             root: &self.root,
+            weights: self.weights.path(),
         }
     }
 

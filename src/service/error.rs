@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::offer::WeightsSource;
 use crate::engine::EngineError;
+use crate::gguf::GgufError;
 use crate::model::ModelError;
 use crate::steering::{ManifestError, WeightError};
 use crate::store::StoreError;
@@ -229,10 +230,10 @@ impl RequestError {
 /// A model folder that cannot be served, in a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The path is no folder.
+    /// The path is neither a folder nor a GGUF file.
     #[error(
-        "{} is not a folder; --model takes a folder with config.json, tokenizer.json and \
-         model.safetensors",
+        "{} is no model; --model takes a folder with config.json, tokenizer.json and \
+         model.safetensors, or a file that ends in .gguf",
         .0.display()
     )]
     NotAFolder(PathBuf),
@@ -279,6 +280,13 @@ pub enum LoadError {
         /// What lies there instead, if that says something.
         hint: &'static str,
     },
+    /// A GGUF file that cannot be read.
+    #[error(transparent)]
+    Gguf {
+        /// Why not.
+        #[from]
+        source: GgufError,
+    },
     /// A model or policy name that cannot be an id.
     #[error(
         "`{name}` ({}) cannot be a model id: 1 to 64 characters of a-z, A-Z, 0-9, `.`, `_` \
@@ -292,7 +300,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The decoder or an adapter cannot be loaded.
-    #[error("the model in {} cannot be loaded", dir.display())]
+    #[error("the model {} cannot be loaded", dir.display())]
     Model {
         /// The folder.
         dir: PathBuf,
@@ -301,7 +309,7 @@ pub enum LoadError {
         source: ModelError,
     },
     /// The tokenizer or chat template cannot be loaded.
-    #[error("the tokenizer in {} cannot be loaded", dir.display())]
+    #[error("the tokenizer of {} cannot be loaded", dir.display())]
     Text {
         /// The folder.
         dir: PathBuf,

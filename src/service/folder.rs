@@ -2,12 +2,15 @@
 //!
 //! Looks only at names and small JSON files; tensors are read when the folder is loaded.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::error::LoadError;
 use super::selector::DEFAULT_MODEL;
+use super::weights::Weights;
+use crate::gguf::is_gguf;
 
 /// The file that makes a folder a steerable policy.
 pub const MANIFEST_FILE: &str = "steering.json";
@@ -33,6 +36,8 @@ pub struct PolicyFolder {
 pub struct ModelFolder {
     /// The folder of the base model.
     pub root: PathBuf,
+    /// What the base is loaded from.
+    pub weights: Weights,
     /// The base first, then its policies by name.
     pub policies: Vec<PolicyFolder>,
     /// Which of them answers where no model is named.
@@ -46,21 +51,36 @@ struct PoliciesFile {
 }
 
 impl ModelFolder {
-    /// Lists a folder.
+    /// Lists a folder, or what lies beside a GGUF file.
     ///
     /// # Errors
-    /// It is no folder, holds no safetensors, or its policies are misnamed.
-    pub fn open(dir: &Path) -> Result<Self, LoadError> {
-        if !dir.is_dir() {
-            return Err(LoadError::NotAFolder(dir.to_owned()));
-        }
-        check_weights(dir)?;
+    /// It is neither, holds no safetensors, or its policies are misnamed.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
         // canonical, so that `--model .` has a name too
-        let root = dir.canonicalize().map_err(|source| LoadError::Io {
-            path: dir.to_owned(),
-            source,
-        })?;
-        let mut policies = vec![PolicyFolder::at(base_id(&root), root.clone())?];
+        let whole = |path: &Path| {
+            path.canonicalize().map_err(|source| LoadError::Io {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        if is_gguf(path) && path.is_file() {
+            let file = whole(path)?;
+            // whatever is a file lies in a folder
+            let root = file.parent().unwrap_or(Path::new("/")).to_owned();
+            let id = base_id(file.file_stem().unwrap_or_default());
+            return Self::list(root, id, Weights::Gguf(file));
+        }
+        if !path.is_dir() {
+            return Err(LoadError::NotAFolder(path.to_owned()));
+        }
+        check_weights(path)?;
+        let root = whole(path)?;
+        let id = base_id(root.file_name().unwrap_or_default());
+        Self::list(root.clone(), id, Weights::Folder(root))
+    }
+
+    fn list(root: PathBuf, id: String, weights: Weights) -> Result<Self, LoadError> {
+        let mut policies = vec![PolicyFolder::at(id, root.clone())?];
         for path in sub_folders(&root.join(POLICIES_DIR))? {
             let name = path
                 .file_name()
@@ -91,6 +111,7 @@ impl ModelFolder {
         let default = default_of(&root, &policies)?;
         Ok(Self {
             root,
+            weights,
             policies,
             default,
         })
@@ -114,12 +135,10 @@ impl PolicyFolder {
     }
 }
 
-/// The base's folder is not ours to name: what an id cannot hold becomes a dash.
-fn base_id(root: &Path) -> String {
-    let name = root
-        .file_name()
-        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+/// The base's folder or file is not ours to name: what an id cannot hold becomes a dash.
+fn base_id(name: &OsStr) -> String {
     let id: String = name
+        .to_string_lossy()
         .trim_start_matches(|c: char| !c.is_ascii_alphanumeric())
         .chars()
         .map(|c| {
@@ -169,7 +188,7 @@ fn check_weights(dir: &Path) -> Result<(), LoadError> {
         });
     }
     let hint = if names.iter().any(|name| name.ends_with(".gguf")) {
-        " (only a GGUF file, a format that this version cannot serve; use the safetensors checkpoint)"
+        " (a GGUF file is there: name the file itself)"
     } else if names.iter().any(|name| name == ADAPTER_FILE) {
         " (only an adapter: put its folder under policies/ of its base model's folder and serve that)"
     } else if names.iter().any(|name| name == "config.json") {
@@ -286,7 +305,7 @@ mod tests {
             (&["config.json"][..], "download"),
             (&["pytorch_model.bin"][..], "convert"),
             (&["config.json", "model.pt"][..], "pickle"),
-            (&["tiny.gguf"][..], "GGUF"),
+            (&["tiny.gguf"][..], "name the file itself"),
             (&["adapter_config.json"][..], "policies/"),
             (&[][..], "no weights"),
         ] {

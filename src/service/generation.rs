@@ -15,6 +15,7 @@ use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput, seed_of};
 use super::selector::{Selector, Suffix};
 use crate::engine::{EngineError, GenerationRequest, Guidance};
+use crate::telemetry::Timeline;
 use crate::text::GrammarSource;
 use crate::types::{ControlSpan, SamplingParams, TokenConstraint};
 
@@ -50,6 +51,8 @@ pub struct GenerationInput {
     pub guidance: Option<f64>,
     /// What the answer must be, and the field that says so.
     pub grammar: Option<(&'static str, GrammarSource)>,
+    /// Where the times of its answers are told.
+    pub timeline: Timeline,
 }
 
 /// A model id and the weights that go with it.
@@ -91,6 +94,7 @@ pub(super) struct Together<'a> {
     pub(super) guidance: f64,
     pub(super) constraint: Option<Box<dyn TokenConstraint>>,
     pub(super) stop: &'a [String],
+    pub(super) timeline: &'a Timeline,
 }
 
 impl GenerationInput {
@@ -168,6 +172,7 @@ impl App {
             guidance: input.guidance.unwrap_or(1.0),
             constraint,
             stop: &input.sampling.stop,
+            timeline: &input.timeline,
         };
         let choices = self.start(sequences, &together)?;
         steered.access.charge_tokens(prompt_tokens);
@@ -222,6 +227,8 @@ impl App {
         together: &Together<'_>,
     ) -> Result<Vec<Answer>, RequestError> {
         let (mut requests, mut plans) = (Vec::new(), Vec::new());
+        let adapted = together.policy.adapter.as_ref();
+        let adapted = adapted.map(|_| Arc::<str>::from(together.policy.id.as_str()));
         for Sequence { prompt, sampling } in sequences {
             let request = GenerationRequest::new(prompt.tokens, sampling.clone());
             plans.push(Plan {
@@ -229,6 +236,8 @@ impl App {
                 sampling,
                 stop: together.stop.to_vec(),
                 access: together.access.clone(),
+                adapted: adapted.clone(),
+                timeline: together.timeline.clone(),
             });
             let scale = together.guidance as f32;
             requests.push(GenerationRequest {

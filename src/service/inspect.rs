@@ -1,4 +1,4 @@
-//! What a model folder is, whether it can be served, and everything that is wrong with it.
+//! What a model is, whether it can be served, and everything that is wrong with it.
 
 mod reward_model;
 
@@ -12,9 +12,8 @@ use super::folder::{ModelFolder, PolicyFolder};
 use super::policy::{BaseParts, LivePolicy};
 use crate::model::{Decoder, Dtype};
 use crate::text::PromptEncoder;
-use crate::training::fingerprint::base_hash;
 
-/// A folder, looked at as closely as `serve` would.
+/// A model, looked at as closely as `serve` would.
 #[derive(Debug, Default)]
 pub struct Inspection {
     /// What it is, one fact a line.
@@ -24,7 +23,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Looks at a folder, and goes on past the first problem where that makes sense.
+    /// Looks at a folder or a GGUF file, and goes on past the first problem where that makes sense.
     pub fn of(dir: &Path) -> Self {
         let mut seen = Self::default();
         if let Some(config) = config_of(dir)
@@ -51,14 +50,8 @@ impl Inspection {
 
     fn look_into(&mut self, folder: &ModelFolder) {
         let root = &folder.root;
-        let decoder = Decoder::load_with(root, Dtype::Auto).map_err(|source| LoadError::Model {
-            dir: root.clone(),
-            source,
-        });
-        let encoder = PromptEncoder::load(root).map_err(|source| LoadError::Text {
-            dir: root.clone(),
-            source,
-        });
+        let weights = &folder.weights;
+        let (decoder, encoder) = (weights.decoder(Dtype::Auto), weights.encoder());
         let (decoder, encoder) = match (decoder, encoder) {
             (Ok(decoder), Ok(encoder)) => (decoder, encoder),
             (decoder, encoder) => {
@@ -67,8 +60,12 @@ impl Inspection {
                 return;
             }
         };
-        self.describe_base(root, &decoder, &encoder);
-        let hash = match base_hash(root).map_err(LoadError::Hash) {
+        match weights.described() {
+            Ok(fact) => self.facts.push(fact),
+            Err(error) => return self.refuse(&error),
+        }
+        self.describe_base(&decoder, &encoder);
+        let hash = match weights.hash() {
             Ok(hash) => hash,
             Err(error) => return self.refuse(&error),
         };
@@ -78,15 +75,15 @@ impl Inspection {
             encoder: &encoder,
             hash: &hash,
             root,
+            weights: weights.path(),
         };
         for (index, policy) in folder.policies.iter().enumerate() {
             self.describe_policy(policy, index == folder.default, &base);
         }
     }
 
-    fn describe_base(&mut self, root: &Path, decoder: &Decoder, encoder: &PromptEncoder) {
+    fn describe_base(&mut self, decoder: &Decoder, encoder: &PromptEncoder) {
         let config = decoder.config();
-        self.facts.push(format!("folder: {}", root.display()));
         self.facts.push(format!(
             "family: {:?}, {} layers, width {}, vocabulary {}, context {} tokens",
             config.family,

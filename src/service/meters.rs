@@ -1,8 +1,10 @@
 //! What the service counts for metrics, and how its part of a scrape is written.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::app::App;
+use super::under_way::UnderWay;
 use crate::engine::EngineStats;
 use crate::telemetry::{Histogram, Page, Tally, names};
 use crate::types::FinishReason;
@@ -15,6 +17,8 @@ pub(super) struct Meters {
     finished: Tally<&'static str>,
     /// From submission to an answer's end, in seconds; of those that came to one.
     request_time: Histogram,
+    /// Answers that the engine has, by policy.
+    pub(super) under_way: Arc<UnderWay>,
     /// Requests taken on: policy, source of the weights.
     pub(super) answers: Tally<(String, &'static str)>,
 }
@@ -28,6 +32,18 @@ pub(super) enum Outcome {
     Abandoned,
 }
 
+impl Outcome {
+    /// Its word, in metrics and traces.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Finished(FinishReason::Stop) => "stop",
+            Self::Finished(FinishReason::Length) => "length",
+            Self::Failed => "error",
+            Self::Abandoned => "abort",
+        }
+    }
+}
+
 impl Default for Meters {
     fn default() -> Self {
         let finished = Tally::default();
@@ -36,6 +52,7 @@ impl Default for Meters {
             since: Instant::now(),
             finished,
             request_time,
+            under_way: Arc::default(),
             answers: Tally::default(),
         }
     }
@@ -47,12 +64,7 @@ impl Meters {
         if let Outcome::Finished(_) = outcome {
             self.request_time.observe_time(after);
         }
-        self.finished.add(match outcome {
-            Outcome::Finished(FinishReason::Stop) => "stop",
-            Outcome::Finished(FinishReason::Length) => "length",
-            Outcome::Failed => "error",
-            Outcome::Abandoned => "abort",
-        });
+        self.finished.add(outcome.word());
     }
 }
 
@@ -82,6 +94,7 @@ impl App {
             (labels, *n as f64)
         });
         page.numbers(&names::ANSWERS, answers);
+        self.report_adapters(page);
     }
 }
 

@@ -31,7 +31,9 @@ mod selector;
 mod structured;
 mod sweep;
 mod tokens;
+mod under_way;
 mod watched;
+mod weights;
 
 pub use crate::eval::sweep::{EvalPrompt, SweepSettings};
 pub use crate::jobs::{JobStatus, JobTrouble};

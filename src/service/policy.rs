@@ -35,6 +35,8 @@ pub struct LivePolicy {
     pub(super) scorer: Scorer,
     /// The folder of its base.
     pub(super) root: PathBuf,
+    /// What its base is loaded from: that folder, or a file in it.
+    pub(super) weights: PathBuf,
     /// Its own folder.
     pub(super) dir: PathBuf,
 }
@@ -47,6 +49,8 @@ pub(super) struct BaseParts<'a> {
     pub(super) hash: &'a str,
     /// Its folder.
     pub(super) root: &'a Path,
+    /// What it was loaded from.
+    pub(super) weights: &'a Path,
 }
 
 impl LivePolicy {
@@ -85,6 +89,7 @@ impl LivePolicy {
             adapter,
             scorer: Scorer::default(),
             root: base.root.to_owned(),
+            weights: base.weights.to_owned(),
             dir: folder.dir.clone(),
         })
     }

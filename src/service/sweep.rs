@@ -124,6 +124,7 @@ impl App {
             guidance: question.guidance.unwrap_or(1.0),
             constraint,
             stop: &sampling.stop,
+            timeline: &question.timeline,
         };
         let answers = self.start(sequences, &together)?;
         question.access.charge_tokens(prompt_tokens);

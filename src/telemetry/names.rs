@@ -191,6 +191,13 @@ metrics! {
     );
 }
 
+/// Told under vLLM's names alone: routers read from it which adapters a server has at work. The
+/// newest value counts, so it is the time.
+pub const LORA_REQUESTS: Metric = Metric::gauge(
+    "vllm:lora_requests_info",
+    "Which adapters have sequences that run and that wait, and how many can; the value is the time.",
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,6 +58,17 @@ impl Page {
         });
     }
 
+    /// A metric that has no name of ours: told where vLLM's names are, in vLLM's own labels.
+    pub fn foreign<L: AsRef<[(&'static str, S)]>, S: AsRef<str>>(
+        &mut self,
+        metric: &Metric,
+        values: impl IntoIterator<Item = (L, f64)>,
+    ) {
+        if self.alias_model.is_some() {
+            self.numbers(metric, values);
+        }
+    }
+
     /// A metric that is a histogram.
     pub fn histogram(&mut self, metric: &Metric, histogram: &Histogram) {
         let buckets = histogram.cumulative();

@@ -51,7 +51,12 @@ impl ChatTemplate {
             .transpose()
     }
 
-    fn compile(source: &str, path: &Path, tokenizer: &Tokenizer) -> Result<Self, TextError> {
+    /// Compiles a template; `path` is the file that holds it.
+    pub(super) fn compile(
+        source: &str,
+        path: &Path,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, TextError> {
         let mut environment = Environment::new();
         environment.set_syntax(transformers_syntax());
         environment.set_fuel(Some(FUEL));

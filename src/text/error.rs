@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::gguf::GgufError;
+
 /// Why a text could not become tokens, or a tokenizer could not be loaded or trained.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -23,6 +25,9 @@ pub enum TextError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A GGUF file's tokenizer cannot be used.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// The tokenizer library refused a text or a setting.
     #[error("{action} failed")]
     Tokenizer {

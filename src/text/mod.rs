@@ -3,6 +3,7 @@
 mod chat;
 mod detokenizer;
 mod error;
+mod gguf;
 mod grammar;
 mod prompt;
 mod shield;

@@ -18,10 +18,15 @@ impl PromptEncoder {
     pub fn load(dir: &Path) -> Result<Self, TextError> {
         let tokenizer = Tokenizer::load(dir)?;
         let template = ChatTemplate::load(dir, &tokenizer)?;
-        Ok(Self {
+        Ok(Self::of_parts(tokenizer, template))
+    }
+
+    /// Joins what was read elsewhere.
+    pub(super) fn of_parts(tokenizer: Tokenizer, template: Option<ChatTemplate>) -> Self {
+        Self {
             tokenizer: Arc::new(tokenizer),
             template,
-        })
+        }
     }
 
     /// The tokenizer.

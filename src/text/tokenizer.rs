@@ -23,6 +23,8 @@ pub struct Tokenizer {
     specials: Vec<(String, TokenId)>,
     /// `bos_token`, `eos_token` and the like.
     named: BTreeMap<String, String>,
+    /// Tokens that end an answer, beside the one that is named so.
+    ends: Vec<TokenId>,
     vocab_size: usize,
     /// An ordinary token, to decode others behind it.
     anchor: TokenId,
@@ -38,9 +40,19 @@ impl Tokenizer {
             path: path.clone(),
             source,
         })?;
+        Self::of_json(&bytes, &path, (named_tokens(dir)?, Vec::new()))
+    }
+
+    /// One that is described as in a `tokenizer.json`, with tokens by their names and those that
+    /// end an answer beside the one that is named so.
+    pub(super) fn of_json(
+        bytes: &[u8],
+        path: &Path,
+        (named, ends): (BTreeMap<String, String>, Vec<TokenId>),
+    ) -> Result<Self, TextError> {
         let mut markup =
-            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| TextError::Invalid {
-                path,
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| TextError::Invalid {
+                path: path.to_owned(),
                 reason: format!("not a tokenizer ({error})"),
             })?;
         markup.with_padding(None);
@@ -64,7 +76,8 @@ impl Tokenizer {
         let largest = markup.get_vocab(true).into_values().max();
         Ok(Self {
             vocab_size: largest.map_or(0, |id| id as usize + 1),
-            named: named_tokens(dir)?,
+            named,
+            ends,
             anchor,
             byte_level: matches!(markup.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
             markup,
@@ -201,14 +214,14 @@ impl Tokenizer {
         self.markup.token_to_id(self.named.get("bos_token")?)
     }
 
-    /// The end-of-sequence token that the tokenizer's own settings name; the model's
+    /// The end-of-sequence tokens that the tokenizer's own settings name; the model's
     /// configuration may name more.
     pub fn eos_ids(&self) -> Vec<TokenId> {
         let eos = self
             .named
             .get("eos_token")
             .and_then(|text| self.markup.token_to_id(text));
-        eos.into_iter().collect()
+        eos.into_iter().chain(self.ends.iter().copied()).collect()
     }
 
     /// `bos_token`, `eos_token` and the like with their texts, for templates.

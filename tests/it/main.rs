@@ -8,6 +8,7 @@ mod architecture;
 mod bench;
 mod engine;
 mod fixtures;
+mod gguf;
 mod hostile;
 mod http;
 mod jobs;

@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 use super::app::App;
 use crate::store::Store;
 
-pub use self::hyperparameters::{Hyperparameter, Method, Range, hyperparameters};
 pub use error::FineTuningError;
 pub use files::{FileInfo, FileOrder};
+pub use hyperparameters::{Hyperparameter, Method, Range, hyperparameters};
 pub use intake::{FileIntake, MAX_FILE_BYTES, MAX_LINE_BYTES};
 pub use jobs::{CheckpointInfo, EventInfo, JobInfo};
 pub use spec::NewJobInput;

@@ -87,7 +87,7 @@ impl JobSpec {
         let mut settings = json!({
             "job": {
                 "kind": method.method.as_str(),
-                "model": found.policy.root,
+                "model": found.policy.weights,
                 "output": "",
                 "seed": seed,
                 "steps": 1,

@@ -71,6 +71,11 @@ impl SamplingDefaults {
         Ok(Self::from_stated(stated, eos, max_tokens))
     }
 
+    /// What the server does where the checkpoint states nothing.
+    pub fn unstated(eos: &[TokenId], max_tokens: usize) -> Self {
+        Self::from_stated(GenerationConfig::default(), eos, max_tokens)
+    }
+
     pub(super) fn from_stated(
         stated: GenerationConfig,
         eos: &[TokenId],

@@ -184,6 +184,12 @@ fn settings_that_cannot_be_used_are_refused_in_a_sentence() {
         &["serve", "--addr", "0.0.0.0:0"],
         &["0.0.0.0:0", "loopback", "key"],
     );
+    // a build without traces says how to get them, one with them what an address looks like
+    let words = match cfg!(feature = "otel") {
+        true => ["`nowhere`", "http://HOST:4318"],
+        false => ["--otlp-endpoint", "--features otel"],
+    };
+    check_refused(&["serve", "--otlp-endpoint", "nowhere"], &words);
 }
 
 #[test]

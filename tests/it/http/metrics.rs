@@ -1,10 +1,14 @@
 //! `GET /metrics`: what it counts, who may read it, and that no caller's word is in it.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use serde_json::json;
 use steersman::engine::EngineConfig;
 use steersman::http::HttpSettings;
-use steersman::service::{App, Scope, ServiceSettings};
+use steersman::service::{
+    Access, App, GenerationInput, PromptInput, SamplingInput, Scope, ServiceSettings,
+};
 use steersman::telemetry::names;
 
 use super::client::Server;
@@ -158,6 +162,76 @@ async fn every_metric_is_there_from_the_start_and_vllm_names_where_they_are_want
         model.is_some_and(|model| model.starts_with("tiny-")),
         "{model:?}"
     );
+}
+
+#[tokio::test]
+async fn routers_made_for_vllm_hear_which_adapters_are_at_work() {
+    const NAME: &str = "vllm:lora_requests_info";
+    let dir = folder::with_policies();
+    let app = |vllm_metrics| {
+        // one place, so that the second answer waits
+        let engine = EngineConfig {
+            max_sequences: 1,
+            ..EngineConfig::default()
+        };
+        let settings = ServiceSettings {
+            engine,
+            ..ServiceSettings::default()
+        };
+        let app = App::load(dir.path(), &settings).unwrap();
+        let settings = HttpSettings {
+            vllm_metrics,
+            ..HttpSettings::default()
+        };
+        Server::told(app, &settings)
+    };
+    assert!(!app(false).get("/metrics").await.text.contains(NAME));
+    let server = app(true);
+    let labels = async || {
+        let page = server.get("/metrics").await.text;
+        assert!(page.contains("# TYPE vllm:lora_requests_info gauge"));
+        let line = page.lines().find(|line| line.starts_with(NAME)).unwrap();
+        let (labels, time) = line[NAME.len()..].rsplit_once(' ').unwrap();
+        assert!(time.parse::<f64>().unwrap() > 1.7e9, "{line}");
+        labels.to_owned()
+    };
+    let adapters = server.app.policies();
+    let adapters = adapters.iter().filter(|policy| policy.adapter.is_some());
+    let count = adapters.count();
+    let said = |running: &str, waiting: &str| {
+        format!(
+            "{{running_lora_adapters=\"{running}\",waiting_lora_adapters=\"{waiting}\",\
+             max_lora=\"{count}\"}}"
+        )
+    };
+    assert_eq!(labels().await, said("", ""));
+    let ask = async |model: &str| {
+        let sampling = SamplingInput {
+            max_tokens: Some(60),
+            ignore_eos: true,
+            ..SamplingInput::default()
+        };
+        let input = GenerationInput {
+            model: Some(model.to_owned()),
+            prompts: vec![PromptInput::Text("Hello".to_owned())],
+            access: Access::open(),
+            sampling,
+            ..GenerationInput::default()
+        };
+        server.app.generate(input).await.unwrap()
+    };
+    // an answer that nobody reads pauses, and keeps its place
+    let answers = (ask("kind").await, ask("plain").await);
+    let begun = async {
+        while labels().await != said("kind", "plain") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), begun)
+        .await
+        .unwrap();
+    drop(answers);
+    assert_eq!(labels().await, said("", ""));
 }
 
 #[tokio::test]

@@ -25,4 +25,6 @@ mod structured;
 mod surface;
 mod sweep;
 mod tokens;
+#[cfg(feature = "otel")]
+mod traces;
 mod weights;
