@@ -1,6 +1,5 @@
 //! In what a tensor's numbers are stored: plain ones, or blocks that share scales.
 
-use std::borrow::Cow;
 use std::fmt;
 
 /// How numbers lie in a file. Rows are whole blocks, one after the other.
@@ -114,17 +113,4 @@ impl fmt::Display for BlockFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// A matrix as it is stored, for kernels that multiply blocks as they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuantizedBlocks<'a> {
-    /// Of every block.
-    pub format: BlockFormat,
-    /// Rows.
-    pub outputs: usize,
-    /// Numbers of a row, a multiple of the block's length.
-    pub inputs: usize,
-    /// `outputs` rows of `inputs / block_len` blocks each.
-    pub bytes: Cow<'a, [u8]>,
 }

@@ -15,5 +15,5 @@ mod super_blocks;
 pub use dequantize::dequantize;
 pub use error::GgufError;
 pub use file::{GgufFile, GgufTensor, is_gguf};
-pub use format::{BlockFormat, QuantizedBlocks};
+pub use format::BlockFormat;
 pub use metadata::{Metadata, Value};

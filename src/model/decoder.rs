@@ -6,9 +6,9 @@ mod recompute;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
-use crate::kernel::matmul::Precision;
+use crate::kernel::matmul::{Packing, Precision};
 use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
@@ -16,9 +16,10 @@ use super::ModelError;
 use super::batch::{ForwardBatch, Segment};
 use super::config::DecoderConfig;
 use super::dtype::Dtype;
+use super::embedding::Embedding;
 use super::kv::KvPool;
 use super::layer::{Layer, Norm, Pass};
-use super::linear::Linear;
+use super::linear::{Linear, LinearSettings};
 use super::serving::{Served, Slot};
 use super::tensors::{TensorFiles, TensorSource};
 
@@ -30,28 +31,40 @@ pub use recompute::LayerTape;
 /// its batch.
 pub struct Decoder {
     config: DecoderConfig,
-    pub(super) embedding: Tensor,
+    pub(super) embedding: Embedding,
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
     pub(super) ropes: Vec<Arc<RopeTable>>,
-    precision: Precision,
+    packing: Packing,
     /// The same tensors for serving; none while any of them changes in training.
     pub(super) served: Option<Served>,
 }
 
 impl Decoder {
-    /// Loads a checkpoint folder, in f32.
+    /// Loads a checkpoint folder in f32, so that gradients pass through it.
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
-        Self::load_with(dir, Dtype::F32)
+        Self::load_folder(dir, |_| Precision::F32.into())
     }
 
-    /// Loads a checkpoint folder, with linear layers in the given numbers.
+    /// Loads a checkpoint folder for serving, with linear layers in the given numbers: each weight
+    /// is kept once, as it is multiplied.
     pub fn load_with(dir: &Path, dtype: Dtype) -> Result<Self, ModelError> {
+        Self::load_folder(dir, |files| LinearSettings {
+            packing: dtype.settle(files),
+            as_stored: false,
+            gradients: false,
+        })
+    }
+
+    fn load_folder(
+        dir: &Path,
+        settings: impl FnOnce(&TensorFiles) -> LinearSettings,
+    ) -> Result<Self, ModelError> {
         let config = DecoderConfig::load(dir)?;
         let mut files = TensorFiles::open(dir)?;
-        let precision = dtype.settle(&files);
-        let decoder = Self::build(config, &mut files, precision)?;
+        let settings = settings(&files);
+        let decoder = Self::assemble(config, &mut files, settings)?;
         let tied_head = |name: &&str| decoder.config.tied && *name == "lm_head.weight";
         let stray = files
             .untouched()
@@ -74,17 +87,20 @@ impl Decoder {
         source: &mut dyn TensorSource,
         precision: Precision,
     ) -> Result<Self, ModelError> {
-        let shape = [config.vocab_size, config.hidden_size];
-        let embedding = source.tensor("model.embed_tokens.weight", &shape)?;
+        Self::assemble(config, source, precision.into())
+    }
+
+    pub(super) fn assemble(
+        config: DecoderConfig,
+        source: &mut dyn TensorSource,
+        settings: LinearSettings,
+    ) -> Result<Self, ModelError> {
+        let embedding = Embedding::load(source, &config, settings)?;
         let layers: Result<Vec<Layer>, ModelError> = (0..config.num_layers())
-            .map(|index| Layer::load(source, index, &config, precision))
+            .map(|index| Layer::load(source, index, &config, settings))
             .collect();
         let norm = Norm::load(source, "model.norm", config.hidden_size, &config)?;
-        let head = if config.tied {
-            embedding.clone()
-        } else {
-            source.tensor("lm_head.weight", &shape)?
-        };
+        let head = embedding.head(source, &config, settings)?;
         let ropes = config
             .ropes
             .iter()
@@ -97,10 +113,7 @@ impl Decoder {
                 ))
             })
             .collect();
-        let (head, layers) = (
-            Linear::new("lm_head".into(), head, None, precision)?,
-            layers?,
-        );
+        let layers = layers?;
         let plain: Result<Option<Vec<_>>, ModelError> =
             layers.iter().map(|layer| layer.served()).collect();
         let served = match (plain?, head.served(Slot::Output)?) {
@@ -118,7 +131,7 @@ impl Decoder {
             layers,
             norm,
             ropes,
-            precision,
+            packing: settings.packing,
             config,
         })
     }
@@ -129,8 +142,8 @@ impl Decoder {
     }
 
     /// In what numbers linear layers multiply.
-    pub fn precision(&self) -> Precision {
-        self.precision
+    pub fn packing(&self) -> Packing {
+        self.packing
     }
 
     /// A pool for the keys and values of `blocks * BLOCK_TOKENS` tokens.
@@ -194,8 +207,7 @@ impl Decoder {
 
     /// The first layer's input, (tokens, hidden).
     fn embed(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
-        let ids = Tensor::from_slice(&batch.token_ids, batch.len(), &Device::Cpu)?;
-        let x = self.embedding.index_select(&ids, 0)?;
+        let x = self.embedding.rows(&batch.token_ids)?;
         match self.config.embedding_scale {
             1.0 => Ok(x),
             scale => Ok((x * f64::from(scale))?),
@@ -246,11 +258,15 @@ impl Decoder {
     ) -> Result<Tensor, ModelError> {
         let settings = HeadSettings {
             softcap: self.config.final_softcap,
-            precision: self.precision,
+            precision: self.packing.precision(),
         };
+        let weight = self.head.weight().ok_or_else(|| ModelError::Tensor {
+            name: "lm_head.weight".to_owned(),
+            reason: "was packed for serving alone and has no gradient".to_owned(),
+        })?;
         Ok(token_logprobs(
             hidden,
-            self.head.weight(),
+            weight,
             &Arc::from(targets),
             settings,
         )?)

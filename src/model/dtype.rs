@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::tensors::TensorFiles;
-use crate::kernel::matmul::Precision;
+use crate::kernel::matmul::{Bits, Packing, Precision};
 
 /// Bytes of tensors that a processor's cache may hold. A model within it is not read from memory
 /// for each token, and halving what is read gains nothing.
@@ -24,13 +24,17 @@ pub enum Dtype {
     F32,
     /// Weights and activations rounded to 8 significant bits.
     Bf16,
+    /// Weights as whole numbers of 8 bits, 32 of which share a scale, and activations so too.
+    Q8_0,
+    /// Weights as whole numbers of 4 bits, 32 of which share a scale, and activations in 8.
+    Q4_0,
 }
 
 /// A name that is none of [`Dtype`]'s.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not built; this version computes in `f32` or `bf16`, and `auto` takes what suits the \
-     checkpoint and the processor"
+    "`{0}` is not built; this version computes in `f32`, `bf16`, `q8_0` or `q4_0`, and `auto` takes \
+     what suits the checkpoint and the processor"
 )]
 pub struct UnknownDtype(String);
 
@@ -42,6 +46,8 @@ impl FromStr for Dtype {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
+            "q8_0" => Ok(Self::Q8_0),
+            "q4_0" => Ok(Self::Q4_0),
             _ => Err(UnknownDtype(name.to_owned())),
         }
     }
@@ -67,24 +73,28 @@ impl fmt::Display for Dtype {
             Self::Auto => "auto",
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
         })
     }
 }
 
 impl Dtype {
     /// What it comes to for a checkpoint on this processor.
-    pub(super) fn settle(self, files: &TensorFiles) -> Precision {
+    pub(super) fn settle(self, files: &TensorFiles) -> Packing {
         let (all, bf16) = files.stored_bytes();
         self.settle_bytes(all, bf16)
     }
 
     /// The same for a checkpoint with so many bytes of tensors, and so many of them that bf16
     /// rounds no further than they are rounded already.
-    pub(super) fn settle_bytes(self, all: usize, coarse: usize) -> Precision {
+    pub(super) fn settle_bytes(self, all: usize, coarse: usize) -> Packing {
         match self {
-            Self::F32 => Precision::F32,
-            Self::Bf16 => Precision::Bf16,
-            Self::Auto => suited((all, coarse), Precision::Bf16.has_vectors()),
+            Self::F32 => Packing::Plain(Precision::F32),
+            Self::Bf16 => Packing::Plain(Precision::Bf16),
+            Self::Q8_0 => Packing::Blocks(Bits::Eight),
+            Self::Q4_0 => Packing::Blocks(Bits::Four),
+            Self::Auto => suited((all, coarse), Precision::Bf16.has_vectors()).into(),
         }
     }
 }
@@ -114,11 +124,17 @@ mod tests {
 
     #[test]
     fn names_are_read_and_others_refused_with_those_there_are() {
-        for dtype in [Dtype::Auto, Dtype::F32, Dtype::Bf16] {
+        for dtype in [
+            Dtype::Auto,
+            Dtype::F32,
+            Dtype::Bf16,
+            Dtype::Q8_0,
+            Dtype::Q4_0,
+        ] {
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
         }
-        let error = "q8_0".parse::<Dtype>().unwrap_err().to_string();
-        for words in ["`q8_0` is not built", "`f32`", "`bf16`", "`auto`"] {
+        let error = "q5_1".parse::<Dtype>().unwrap_err().to_string();
+        for words in ["`q5_1` is not built", "`f32`", "`bf16`", "`q8_0`", "`auto`"] {
             assert!(error.contains(words), "{error}");
         }
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::kernel::matmul::Precision;
 use crate::kernel::{
     Activation, AttentionShape, RopeTable, SpanRange, causal_attention, gated, rms_norm, rope,
     with_elements,
@@ -13,7 +12,7 @@ use crate::kernel::{
 use super::ModelError;
 use super::batch::Segment;
 use super::config::DecoderConfig;
-use super::linear::{Linear, LinearShape};
+use super::linear::{Linear, LinearSettings, LinearShape};
 use super::serving::{ServedLayer, ServedNorm, Slot};
 use super::tensors::TensorSource;
 
@@ -77,7 +76,7 @@ impl Layer {
         source: &mut dyn TensorSource,
         index: usize,
         config: &DecoderConfig,
-        precision: Precision,
+        settings: LinearSettings,
     ) -> Result<Self, ModelError> {
         let at = format!("model.layers.{index}");
         let width = config.hidden_size;
@@ -96,10 +95,10 @@ impl Layer {
         };
         Ok(Self {
             input_norm,
-            attention: Attention::load(source, (&at, index), config, precision)?,
+            attention: Attention::load(source, (&at, index), config, settings)?,
             attention_out_norm,
             mlp_norm,
-            mlp: Mlp::load(source, &at, config, precision)?,
+            mlp: Mlp::load(source, &at, config, settings)?,
             mlp_out_norm,
         })
     }
@@ -188,7 +187,7 @@ impl Attention {
         source: &mut dyn TensorSource,
         place: (&str, usize),
         config: &DecoderConfig,
-        precision: Precision,
+        settings: LinearSettings,
     ) -> Result<Self, ModelError> {
         let (at, index) = place;
         let at = format!("{at}.self_attn");
@@ -203,7 +202,7 @@ impl Attention {
                 outputs,
                 bias: config.qkv_bias,
             };
-            Linear::load(source, format!("{at}.{name}"), shape, precision)
+            Linear::load(source, format!("{at}.{name}"), shape, settings)
         };
         let projections = if config.family.has_fused_projections() {
             Projections::Fused(load("qkv_proj", queries + 2 * keys)?)
@@ -220,7 +219,7 @@ impl Attention {
             outputs: inputs,
             bias: config.output_bias,
         };
-        let output = Linear::load(source, format!("{at}.o_proj"), output, precision)?;
+        let output = Linear::load(source, format!("{at}.o_proj"), output, settings)?;
         let mut norm = |name: &str| {
             let name = format!("{at}.{name}");
             let has = config.family.has_qk_norm();
@@ -315,7 +314,7 @@ impl Mlp {
         source: &mut dyn TensorSource,
         at: &str,
         config: &DecoderConfig,
-        precision: Precision,
+        settings: LinearSettings,
     ) -> Result<Self, ModelError> {
         let (hidden, width, bias) = (
             config.hidden_size,
@@ -328,7 +327,7 @@ impl Mlp {
                 outputs,
                 bias,
             };
-            Linear::load(source, format!("{at}.mlp.{name}"), shape, precision)
+            Linear::load(source, format!("{at}.mlp.{name}"), shape, settings)
         };
         let projections = if config.family.has_fused_projections() {
             GateUp::Fused(load("gate_up_proj", hidden, 2 * width)?)

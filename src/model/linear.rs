@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::kernel::matmul::{PackedMatrix, Precision, frozen_linear, linear};
+use crate::kernel::matmul::{PackedMatrix, Packing, Precision, frozen_linear, linear};
 use crate::kernel::with_elements;
 
 use super::ModelError;
@@ -16,17 +16,52 @@ use super::tensors::TensorSource;
 pub(super) struct Linear {
     /// Module path in the checkpoint, by which adapters name it.
     path: String,
-    /// (out, in)
-    weight: Tensor,
     bias: Option<Tensor>,
     kind: Kind,
 }
 
 enum Kind {
-    /// Packed once; gradients reach the input only.
-    Frozen(Arc<PackedMatrix>),
-    /// A variable; gradients reach the weight too.
-    Trainable(Precision),
+    /// Packed once; gradients reach the input only, and that only through the (out, in) tensor.
+    Frozen(Arc<PackedMatrix>, Option<Tensor>),
+    /// A variable, (out, in); gradients reach it too.
+    Trainable(Tensor, Precision),
+}
+
+/// How linear layers keep their weights.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LinearSettings {
+    /// In what numbers they multiply.
+    pub(super) packing: Packing,
+    /// Matrices that are stored in blocks stay so, whatever `packing` says.
+    pub(super) as_stored: bool,
+    /// Keeps the tensors beside the packed ones, for gradients to pass through.
+    pub(super) gradients: bool,
+}
+
+impl From<Precision> for LinearSettings {
+    fn from(precision: Precision) -> Self {
+        Self {
+            packing: precision.into(),
+            as_stored: false,
+            gradients: true,
+        }
+    }
+}
+
+impl LinearSettings {
+    /// Packs a matrix of that name without keeping its tensor.
+    pub(super) fn pack(
+        self,
+        source: &mut dyn TensorSource,
+        name: &str,
+        shape: [usize; 2],
+    ) -> Result<PackedMatrix, ModelError> {
+        let stored = self.as_stored.then(|| source.packing(name)).flatten();
+        let packing = stored.unwrap_or(self.packing);
+        PackedMatrix::pack_from(shape.into(), packing, |rows, to| {
+            source.rows((name, shape), rows, to)
+        })
+    }
 }
 
 /// Sizes of a linear layer, and whether it has a bias.
@@ -42,51 +77,58 @@ impl Linear {
         source: &mut dyn TensorSource,
         path: String,
         shape: LinearShape,
-        precision: Precision,
+        settings: LinearSettings,
     ) -> Result<Self, ModelError> {
         let LinearShape {
             inputs,
             outputs,
             bias,
         } = shape;
-        let weight = source.tensor(&format!("{path}.weight"), &[outputs, inputs])?;
+        let name = format!("{path}.weight");
+        let kind = if settings.gradients {
+            let weight = source.tensor(&name, &[outputs, inputs])?;
+            Kind::of(weight, settings.packing)?
+        } else {
+            let packed = settings.pack(source, &name, [outputs, inputs])?;
+            Kind::Frozen(Arc::new(packed), None)
+        };
         let bias = bias
             .then(|| source.tensor(&format!("{path}.bias"), &[outputs]))
             .transpose()?;
-        Self::new(path, weight, bias, precision)
+        Ok(Self { path, bias, kind })
     }
 
+    /// From its weight, (out, in), and bias, (out,).
     pub(super) fn new(
         path: String,
         weight: Tensor,
         bias: Option<Tensor>,
-        precision: Precision,
+        packing: Packing,
     ) -> Result<Self, ModelError> {
-        let (outputs, inputs) = weight.dims2()?;
-        let kind = if weight.is_variable() {
-            Kind::Trainable(precision)
-        } else {
-            let packed = with_elements(&weight, |w| {
-                PackedMatrix::pack(w, outputs, inputs, precision)
-            })?;
-            Kind::Frozen(Arc::new(packed))
-        };
-        Ok(Self {
-            path,
-            weight,
-            bias,
-            kind,
-        })
+        let kind = Kind::of(weight, packing)?;
+        Ok(Self { path, bias, kind })
     }
 
-    /// The weight, (out, in).
-    pub(super) fn weight(&self) -> &Tensor {
-        &self.weight
+    /// Without a bias or gradients.
+    pub(super) fn packed(path: String, matrix: Arc<PackedMatrix>) -> Self {
+        Self {
+            path,
+            bias: None,
+            kind: Kind::Frozen(matrix, None),
+        }
+    }
+
+    /// The weight, (out, in), unless it was packed alone.
+    pub(super) fn weight(&self) -> Option<&Tensor> {
+        match &self.kind {
+            Kind::Frozen(_, weight) => weight.as_ref(),
+            Kind::Trainable(weight, _) => Some(weight),
+        }
     }
 
     /// In plain numbers, unless it changes in training.
     pub(super) fn served(&self, slot: Slot) -> Result<Option<ServedLinear>, ModelError> {
-        let Kind::Frozen(matrix) = &self.kind else {
+        let Kind::Frozen(matrix, _) = &self.kind else {
             return Ok(None);
         };
         let numbers = |bias: &Tensor| with_elements(bias, |bias| Arc::from(bias));
@@ -100,8 +142,8 @@ impl Linear {
     /// (tokens, in) to (tokens, out).
     pub(super) fn forward(&self, x: &Tensor, segments: &[Segment]) -> Result<Tensor, ModelError> {
         let mut y = match &self.kind {
-            Kind::Frozen(packed) => frozen_linear(x, packed, &self.weight)?,
-            Kind::Trainable(precision) => linear(x, &self.weight, *precision)?,
+            Kind::Frozen(packed, weight) => frozen_linear(x, packed, weight.as_ref())?,
+            Kind::Trainable(weight, precision) => linear(x, weight, *precision)?,
         };
         if let Some(bias) = &self.bias {
             y = y.broadcast_add(bias)?;
@@ -131,5 +173,18 @@ impl Linear {
             Some(pair) => Ok((y + pair.delta(x)?)?),
             None => Ok(y),
         }
+    }
+}
+
+impl Kind {
+    fn of(weight: Tensor, packing: Packing) -> Result<Self, ModelError> {
+        if weight.is_variable() {
+            return Ok(Self::Trainable(weight, packing.precision()));
+        }
+        let (outputs, inputs) = weight.dims2()?;
+        let packed = with_elements(&weight, |numbers| {
+            PackedMatrix::pack(numbers, outputs, inputs, packing)
+        })?;
+        Ok(Self::Frozen(Arc::new(packed), Some(weight)))
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod config_reader;
 mod decoder;
 mod dtype;
+mod embedding;
 mod error;
 mod family;
 mod gguf;
@@ -19,7 +20,7 @@ mod serving;
 mod tensors;
 
 pub use crate::kernel::BLOCK_TOKENS;
-pub use crate::kernel::matmul::Precision;
+pub use crate::kernel::matmul::{Packing, Precision};
 pub use batch::{ForwardBatch, Span};
 pub use config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling};
 pub use decoder::{Decoder, LayerTape};

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::ModelError;
-use crate::gguf::QuantizedBlocks;
+use crate::kernel::matmul::Packing;
+use crate::kernel::with_elements;
 
 /// Hands out tensors by name, as f32 on the CPU.
 pub trait TensorSource {
@@ -21,17 +22,27 @@ pub trait TensorSource {
     /// True if there is a tensor of that name.
     fn has(&self, name: &str) -> bool;
 
-    /// The matrix of that name and shape (outputs, inputs) as it is stored, where that is in
-    /// blocks: for kernels that multiply them as they are. `None` where only `tensor` has it.
-    ///
-    /// # Errors
-    /// There is no such tensor.
-    fn quantized(
+    /// Some rows of the matrix of that name and shape, in place of what `to` held. Such reading
+    /// leaves no copy of the whole in memory.
+    fn rows(
         &mut self,
-        _name: &str,
-        _shape: &[usize],
-    ) -> Result<Option<QuantizedBlocks<'_>>, ModelError> {
-        Ok(None)
+        (name, shape): (&str, [usize; 2]),
+        rows: Range<usize>,
+        to: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        let rows = self
+            .tensor(name, &shape)?
+            .narrow(0, rows.start, rows.len())?;
+        with_elements(&rows, |numbers| {
+            to.clear();
+            to.extend_from_slice(numbers);
+        })?;
+        Ok(())
+    }
+
+    /// How a matrix is best packed, if the way it is stored says so.
+    fn packing(&self, _name: &str) -> Option<Packing> {
+        None
     }
 }
 
@@ -223,8 +234,9 @@ fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
-impl TensorSource for TensorFiles {
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+impl TensorFiles {
+    /// Where a tensor of that name and shape lies; it counts as taken.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<&Place, ModelError> {
         let invalid = |reason: String| ModelError::Tensor {
             name: name.to_owned(),
             reason,
@@ -237,14 +249,57 @@ impl TensorSource for TensorFiles {
             let found = &place.shape;
             return Err(invalid(format!("has shape {found:?}, expected {shape:?}")));
         }
-        let values = to_f32(&self.maps[place.map][place.bytes.clone()], place.dtype)
-            .map_err(|dtype| invalid(format!("has type {dtype:?}, expected F32, F16 or BF16")))?;
-        self.taken.insert(name.to_owned());
+        if !self.taken.contains(name) {
+            self.taken.insert(name.to_owned());
+        }
+        Ok(place)
+    }
+}
+
+/// The numbers at some bytes of a map, after which the system may have their pages back.
+fn read(map: &Mmap, bytes: Range<usize>, place: (&str, Dtype)) -> Result<Vec<f32>, ModelError> {
+    let (name, dtype) = place;
+    let values = to_f32(&map[bytes.clone()], dtype).map_err(|dtype| ModelError::Tensor {
+        name: name.to_owned(),
+        reason: format!("has type {dtype:?}, expected F32, F16 or BF16"),
+    })?;
+    // SAFETY: the map is only read, and of a file: pages that are let go are read from it again.
+    let let_go =
+        unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+    if let Err(error) = let_go {
+        // Nothing depends on it but the memory that is seen to be used.
+        tracing::debug!(%error, "pages of a checkpoint stay in memory");
+    }
+    Ok(values)
+}
+
+impl TensorSource for TensorFiles {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let Place {
+            map, bytes, dtype, ..
+        } = self.take(name, shape)?;
+        let (map, bytes, dtype) = (*map, bytes.clone(), *dtype);
+        let values = read(&self.maps[map], bytes, (name, dtype))?;
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
     fn has(&self, name: &str) -> bool {
         self.places.contains_key(name)
+    }
+
+    fn rows(
+        &mut self,
+        (name, shape): (&str, [usize; 2]),
+        rows: Range<usize>,
+        to: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        let Place {
+            map, bytes, dtype, ..
+        } = self.take(name, &shape)?;
+        let (map, dtype, row) = (*map, *dtype, bytes.len() / shape[0]);
+        let bytes = bytes.start + rows.start * row..bytes.start + rows.end * row;
+        *to = read(&self.maps[map], bytes, (name, dtype))?;
+        Ok(())
     }
 }
 

@@ -229,7 +229,7 @@ impl App {
 
     /// In what numbers linear layers multiply: `f32` or `bf16`.
     pub fn dtype(&self) -> &'static str {
-        self.decoder.precision().name()
+        self.decoder.packing().name()
     }
 
     /// Says which phase the process is in.

@@ -94,7 +94,7 @@ impl Inspection {
         ));
         self.facts.push(format!(
             "numbers: {} with --dtype auto",
-            decoder.precision().name()
+            decoder.packing().name()
         ));
         self.facts.push(format!(
             "chat template: {}",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::LoadError;
 use super::folder::{MANIFEST_FILE, PolicyFolder};
 use super::scoring::Scorer;
-use crate::model::{Decoder, LoraAdapter, Precision};
+use crate::model::{Decoder, LoraAdapter, Packing, Precision};
 use crate::steering::SteeringManifest;
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::hash_files;
@@ -76,8 +76,8 @@ impl LivePolicy {
         };
         let own = hash_files(&folder.dir, &POLICY_FILES).map_err(LoadError::Hash)?;
         // the same version promises the same bytes, and other numbers give others
-        let numbers = match base.decoder.precision() {
-            Precision::F32 => "",
+        let numbers = match base.decoder.packing() {
+            Packing::Plain(Precision::F32) => "",
             other => other.name(),
         };
         let content = blake3::hash(format!("{}{}{numbers}", base.hash, own.to_hex()).as_bytes());

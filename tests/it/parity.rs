@@ -1,6 +1,6 @@
 //! Our decoders against transformers' golden numbers.
 
-mod bf16;
+mod rounded;
 
 use std::sync::Arc;
 

@@ -21,29 +21,26 @@ pub fn linear(x: &Tensor, w: &Tensor, precision: Precision) -> Result<Tensor> {
     })
 }
 
-/// `x · wᵀ` for a frozen `w` that is also packed; only `x` gets a gradient.
+/// `x · wᵀ` for a frozen packed `w`; only `x` gets a gradient, and only where the tensor `w` itself
+/// is given too.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn frozen_linear(x: &Tensor, packed: &Arc<PackedMatrix>, w: &Tensor) -> Result<Tensor> {
-    let (outputs, inputs) = w.dims2()?;
-    if (outputs, inputs) != (packed.out_features(), packed.in_features()) {
+pub fn frozen_linear(x: &Tensor, packed: &Arc<PackedMatrix>, w: Option<&Tensor>) -> Result<Tensor> {
+    let sizes = (packed.out_features(), packed.in_features());
+    if let Some(w) = w
+        && w.dims2()? != sizes
+    {
         bail!(
-            "the packed weight is {}x{}, but the tensor is {outputs}x{inputs}",
-            packed.out_features(),
-            packed.in_features()
+            "the packed weight is {sizes:?}, but the tensor is {:?}",
+            w.dims()
         );
     }
-    over_rows(x, inputs, |rows| {
-        if ours(rows) && ours(w) {
-            let op = FrozenLinear {
-                packed: Arc::clone(packed),
-                w: w.detach(),
-            };
-            rows.apply_op1(op)
-        } else {
-            rows.matmul(&w.detach().t()?)
-        }
+    over_rows(x, sizes.1, |rows| {
+        rows.apply_op1(FrozenLinear {
+            packed: Arc::clone(packed),
+            w: w.map(Tensor::detach),
+        })
     })
 }
 
@@ -163,7 +160,7 @@ impl CustomOp2 for Linear {
 
 struct FrozenLinear {
     packed: Arc<PackedMatrix>,
-    w: Tensor,
+    w: Option<Tensor>,
 }
 
 impl CustomOp1 for FrozenLinear {
@@ -183,10 +180,10 @@ impl CustomOp1 for FrozenLinear {
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(product(
-            grad,
-            &self.w,
-            self.packed.packing().precision(),
-        )?))
+        let Some(w) = &self.w else {
+            bail!("a matrix that was packed for serving alone has no gradient");
+        };
+        let precision = self.packed.packing().precision();
+        Ok(Some(product(grad, w, precision)?))
     }
 }

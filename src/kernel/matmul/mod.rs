@@ -13,6 +13,7 @@ mod form;
 mod linear;
 mod out;
 mod packed;
+mod pages;
 mod portable;
 mod source;
 mod tier;

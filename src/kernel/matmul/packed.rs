@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::blocks::{self, Bits, Blocks};
 use super::driver::{self, Columns};
 use super::out::OutBlock;
+use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
 use super::{Form, Operand, PANEL, Precision};
@@ -120,7 +121,7 @@ impl PackedMatrix {
         let body = match packing {
             Packing::Plain(precision) => {
                 let lanes = n.div_ceil(PANEL) * PANEL * precision.form().lanes(k);
-                Body::Lanes(vec![0; lanes], precision)
+                Body::Lanes(zeroed(0, lanes), precision)
             }
             Packing::Blocks(bits) => Body::Blocks(Blocks::new(bits, n, k)),
         };
@@ -279,6 +280,15 @@ impl PackedMatrix {
             Body::Blocks(blocks) => self.packed(source, |packed| {
                 blocks.part_of_packed(self.tier, packed, panels.start, &out);
             }),
+        }
+    }
+
+    /// Whether rows that are packed for one of the two are packed for the other.
+    pub(in crate::kernel) const fn packs_rows_like(&self, other: &Self) -> bool {
+        match (&self.body, &other.body) {
+            (Body::Lanes(_, one), Body::Lanes(_, two)) => *one as u8 == *two as u8,
+            (Body::Blocks(_), Body::Blocks(_)) => true,
+            _ => false,
         }
     }
 

@@ -291,7 +291,7 @@ fn gradients_equal_candles_own() -> candle_core::Result<()> {
             inputs,
             precision,
         ));
-        let frozen = (frozen_linear(&x, &packed, &w)? * &g)?
+        let frozen = (frozen_linear(&x, &packed, Some(&w))? * &g)?
             .sum_all()?
             .backward()?;
         assert!(distance(frozen.get(&x), want.get(&x))? < tolerance);

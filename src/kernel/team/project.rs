@@ -95,6 +95,15 @@ fn first_half(pair: &LowRank, x: &Rows<'_>, rows: Range<usize>, (low, column): (
 /// Rows up to which every task packs what it reads: they are a few, and fit in the cache.
 const PACKED_BY_TASKS: usize = 2;
 
+/// Whether every task packs what it reads: also where the projections want it in different ways.
+fn is_packed_by_tasks(projections: &[Projection<'_>], rows: usize) -> bool {
+    let first = projections[0].matrix;
+    rows <= PACKED_BY_TASKS
+        || projections
+            .iter()
+            .any(|it| !it.matrix.packs_rows_like(first))
+}
+
 /// Packs the rows `x` for the projections, tile by tile. Nothing where `project` reads them as they
 /// are.
 fn pack(
@@ -104,7 +113,7 @@ fn pack(
     (x, packed): (&Rows<'_>, &Rows<'_, u32>),
 ) {
     let matrix = projections[0].matrix;
-    if rows <= PACKED_BY_TASKS {
+    if is_packed_by_tasks(projections, rows) {
         return;
     }
     member.phase(rows.div_ceil(TILE_ROWS), |index| {
@@ -119,7 +128,7 @@ fn pack(
 /// `out = x · Wᵀ + bias`, and the second half of every change, for all projections at once.
 ///
 /// `x` is (rows, in), `out` (rows, at least the columns of all projections), and `packed` one row
-/// with room for `x` as the matrices want it, which are all packed alike.
+/// with room for `x` as the matrices want it.
 pub fn project(
     member: &Member<'_>,
     projections: &[Projection<'_>],
@@ -141,6 +150,7 @@ pub fn project(
                 continue;
             }
             let part = Part {
+                packs: is_packed_by_tasks(projections, out.rows()),
                 projection,
                 panels: panels.start - own.start..panels.end - own.start,
                 low: (low, index * (low.width() / projections.len())),
@@ -155,6 +165,8 @@ pub fn project(
 struct Part<'a> {
     projection: &'a Projection<'a>,
     panels: Range<usize>,
+    /// Whether it packs its rows itself.
+    packs: bool,
     /// Where its rows' first halves are, and from which column on.
     low: (&'a Rows<'a>, usize),
 }
@@ -178,7 +190,7 @@ impl Part<'_> {
         // lie inside the rows by the check above. Nobody writes to `x` or `packed` in this phase.
         unsafe {
             let panels = self.panels.clone();
-            if rows <= PACKED_BY_TASKS {
+            if self.packs {
                 let x = Operand::row_major(x.read(0..rows), x.width());
                 matrix.part_into(x, rows, panels, to);
             } else {

@@ -19,7 +19,7 @@ pub(super) fn dense(
         outputs,
         bias: true,
     };
-    Linear::load(files, path.to_owned(), shape, Precision::F32)
+    Linear::load(files, path.to_owned(), shape, Precision::F32.into())
 }
 
 /// A layer of GPT-2's kind: `PATH.weight` is (in, out).
@@ -35,7 +35,7 @@ pub(super) fn conv1d(
         path.to_owned(),
         weight.t()?.contiguous()?,
         Some(bias),
-        Precision::F32,
+        Precision::F32.into(),
     )
 }
 

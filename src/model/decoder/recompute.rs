@@ -58,7 +58,7 @@ impl Decoder {
         };
         let mut gradient = gradient.detach();
         for (index, input) in tape.inputs.iter().enumerate().rev() {
-            let is_constant = index == 0 && !self.embedding.track_op();
+            let is_constant = index == 0 && !self.embedding.wants_gradient();
             let leaf = Var::from_tensor(input).map_err(ModelError::from)?;
             let input = if is_constant { input } else { leaf.as_tensor() };
             let output = self.one_layer(index, input, &tape.batch)?;

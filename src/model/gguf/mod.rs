@@ -10,30 +10,37 @@ mod names;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
 use super::config::DecoderConfig;
 use super::dtype::Dtype;
+use super::linear::LinearSettings;
 use super::tensors::TensorSource;
 use super::{Decoder, ModelError};
-use crate::gguf::{GgufFile, GgufTensor, QuantizedBlocks, dequantize};
-use crate::kernel::matmul::Precision;
+use crate::gguf::{BlockFormat, GgufFile, GgufTensor, dequantize};
+use crate::kernel::matmul::{Bits, Packing};
 
 /// Tensors of the file that are not asked for by name: they are part of the configuration.
 const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
 
 impl Decoder {
-    /// Loads a GGUF file. Quantised tensors are multiplied in the numbers that `dtype` asks for.
+    /// Loads a GGUF file for serving. With [`Dtype::Auto`] quantised tensors stay so: Q4_0 and Q8_0
+    /// are multiplied as they are, and the others in 8 bits.
     ///
     /// # Errors
     /// An architecture, a setting or a tensor that is not supported, named.
     pub fn load_gguf(file: &GgufFile, dtype: Dtype) -> Result<Self, ModelError> {
         let config = DecoderConfig::of_gguf(file)?;
-        let precision = dtype.settle_gguf(file);
+        let settings = LinearSettings {
+            packing: dtype.settle_gguf(file),
+            as_stored: dtype == Dtype::Auto,
+            gradients: false,
+        };
         let mut source = GgufTensors::new(file, &config);
-        let decoder = Self::build(config, &mut source, precision)?;
+        let decoder = Self::assemble(config, &mut source, settings)?;
         let path = file.metadata().path();
         match source.untouched() {
             None => Ok(decoder),
@@ -49,16 +56,19 @@ impl Decoder {
 }
 
 impl Dtype {
-    /// What it comes to for a file on this processor.
-    fn settle_gguf(self, file: &GgufFile) -> Precision {
-        let (mut all, mut coarse) = (0, 0);
-        for (format, bytes) in file.bytes_by_format() {
-            // what was rounded to 8 bits and fewer loses little by 8 significant ones
-            let is_coarse = format.is_quantized() || format.name() == "BF16";
+    /// What it comes to for the plain tensors of a file on this processor.
+    fn settle_gguf(self, file: &GgufFile) -> Packing {
+        let bytes = file.bytes_by_format().into_iter();
+        let (mut all, mut bf16) = (0, 0);
+        for (format, bytes) in bytes.filter(|(format, _)| !format.is_quantized()) {
             all += bytes;
-            coarse += if is_coarse { bytes } else { 0 };
+            bf16 += if format == BlockFormat::Bf16 {
+                bytes
+            } else {
+                0
+            };
         }
-        self.settle_bytes(all, coarse)
+        self.settle_bytes(all, bf16)
     }
 }
 
@@ -141,21 +151,27 @@ impl TensorSource for GgufTensors<'_> {
         stored.is_some_and(|stored| self.file.tensor(&stored).is_some())
     }
 
-    fn quantized(
+    fn rows(
         &mut self,
-        name: &str,
-        shape: &[usize],
-    ) -> Result<Option<QuantizedBlocks<'_>>, ModelError> {
-        let &[outputs, inputs] = shape else {
-            return Ok(None);
-        };
-        let (tensor, bytes) = self.find(name, shape)?;
-        Ok(tensor.format.is_quantized().then_some(QuantizedBlocks {
-            format: tensor.format,
-            outputs,
-            inputs,
-            bytes,
-        }))
+        (name, shape): (&str, [usize; 2]),
+        rows: Range<usize>,
+        to: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        let (tensor, bytes) = self.find(name, &shape)?;
+        let row = bytes.len() / shape[0];
+        *to = dequantize(tensor.format, &bytes[rows.start * row..rows.end * row]);
+        Ok(())
+    }
+
+    fn packing(&self, name: &str) -> Option<Packing> {
+        let tensor = self.file.tensor(&self.layout.stored_name(name)?)?;
+        match tensor.format {
+            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::Bf16 => None,
+            // The same numbers as in the file.
+            BlockFormat::Q4_0 => Some(Packing::Blocks(Bits::Four)),
+            // The same too if it is Q8_0, else rounded to 8 bits once more.
+            _ => Some(Packing::Blocks(Bits::Eight)),
+        }
     }
 }
 

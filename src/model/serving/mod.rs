@@ -10,15 +10,17 @@ mod workspace;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::kernel::matmul::PackedMatrix;
 use crate::kernel::team::{
     self, Branch, CachedBlocks, Delta, Member, NormTensor, Picked, Placed, Projection, Rows,
 };
-use crate::kernel::{AttentionShape, BLOCK_TOKENS, RopeTable};
+use crate::kernel::{AttentionShape, BLOCK_TOKENS, RopeTable, with_elements};
 
 use super::ModelError;
 use super::batch::{ForwardBatch, Segment};
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
+use super::embedding::Embedding;
 use super::kv::{BlockId, KvPool};
 
 pub(super) use adapter::PackedAdapter;
@@ -50,8 +52,14 @@ struct Pass<'a> {
     step: ServedStep<'a>,
     rows: Vec<Placed<'a>>,
     adapters: Vec<(Range<usize>, Arc<PackedAdapter>)>,
-    /// The embedding, (vocabulary, hidden).
-    table: &'a [f32],
+    table: Table<'a>,
+}
+
+/// The embedding, (vocabulary, hidden).
+#[derive(Clone, Copy)]
+enum Table<'a> {
+    Rows(&'a [f32]),
+    Packed(&'a PackedMatrix),
 }
 
 /// The buffers of one pass, each (tokens, what its name says).
@@ -92,11 +100,18 @@ impl Decoder {
             rows: placed(step, pool, self.config().max_positions)?,
             adapters: packed_adapters(step.batch, self.config())?,
             step,
-            table: &[],
+            table: Table::Rows(&[]),
         };
-        crate::kernel::with_elements(&self.embedding, |table| {
-            Pass { table, ..pass }.run(pool, logits);
-        })?;
+        match &self.embedding {
+            Embedding::Packed(packed) => {
+                let table = Table::Packed(packed);
+                Pass { table, ..pass }.run(pool, logits);
+            }
+            Embedding::Tensor(tensor) => with_elements(tensor, |rows| {
+                let table = Table::Rows(rows);
+                Pass { table, ..pass }.run(pool, logits);
+            })?,
+        }
         Ok(())
     }
 }
@@ -242,7 +257,12 @@ impl Pass<'_> {
 
     fn embed(&self, row: usize, to: &mut [f32]) {
         let token = self.step.batch.token_ids[row] as usize;
-        to.copy_from_slice(&self.table[token * to.len()..(token + 1) * to.len()]);
+        match self.table {
+            Table::Rows(rows) => {
+                to.copy_from_slice(&rows[token * to.len()..(token + 1) * to.len()]);
+            }
+            Table::Packed(packed) => packed.row_into(token, to),
+        }
         let scale = self.decoder.config().embedding_scale;
         if scale != 1.0 {
             to.iter_mut().for_each(|x| *x *= scale);

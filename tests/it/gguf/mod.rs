@@ -8,9 +8,9 @@ pub(crate) mod writer;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use steersman::gguf::{BlockFormat, GgufFile, dequantize};
+use steersman::gguf::{GgufFile, dequantize};
 use steersman::model::{
-    Decoder, DecoderConfig, Dtype, ForwardBatch, GgufTensors, TensorFiles, TensorSource,
+    Decoder, DecoderConfig, Dtype, ForwardBatch, GgufTensors, Packing, TensorFiles, TensorSource,
 };
 use steersman::text::{PromptEncoder, Tokenizer};
 use steersman::types::Message;
@@ -153,7 +153,7 @@ fn pieces_are_cut_and_joined_as_sentencepiece_does() {
 
 /// The fixture's file with its queries in Q8_0 blocks of powers of two, which lose nothing.
 #[test]
-fn blocks_are_handed_over_as_they_are_stored_and_in_the_order_of_rows() {
+fn rows_come_one_by_one_as_in_the_whole_and_blocks_are_packed_as_they_are_stored() {
     let mut writer = converted("llama");
     let (rows, width) = (64, 64);
     let mut bytes = Vec::new();
@@ -171,16 +171,20 @@ fn blocks_are_handed_over_as_they_are_stored_and_in_the_order_of_rows() {
     let shape = [rows, width];
     let whole = source.tensor(name, &shape).unwrap();
     let whole: Vec<f32> = whole.flatten_all().unwrap().to_vec1().unwrap();
-    let blocks = source.quantized(name, &shape).unwrap().unwrap();
-    assert_eq!((blocks.outputs, blocks.inputs), (rows, width));
-    assert_eq!(blocks.format, BlockFormat::Q8_0);
-    assert_eq!(dequantize(blocks.format, &blocks.bytes), whole);
+    let mut some = Vec::new();
+    for first in (0..rows).step_by(24) {
+        let part = first..rows.min(first + 24);
+        source.rows((name, shape), part.clone(), &mut some).unwrap();
+        assert_eq!(some, whole[part.start * width..part.end * width]);
+    }
+    let name_of = |packing: Option<Packing>| packing.map(Packing::name);
+    assert_eq!(name_of(source.packing(name)), Some("q8_0"));
     // row 1 of the first head, of 16, was the third in the file
     assert_eq!(whole[width], 0.5 * 2.0);
     let plain = "model.layers.0.self_attn.v_proj.weight";
-    assert_eq!(source.quantized(plain, &[32, 64]).unwrap(), None);
-    let mut folder = TensorFiles::open(&fixture("llama")).unwrap();
-    assert_eq!(folder.quantized(name, &shape).unwrap(), None);
+    assert_eq!(name_of(source.packing(plain)), None);
+    let folder = TensorFiles::open(&fixture("llama")).unwrap();
+    assert_eq!(name_of(folder.packing(name)), None);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use super::PANEL;
 use super::driver::{nth_tile, tile_count};
 use super::out::OutBlock;
+use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
 
@@ -67,7 +68,7 @@ impl Blocks {
     pub(super) fn new(bits: Bits, n: usize, k: usize) -> Self {
         let count = n.div_ceil(PANEL) * k.div_ceil(BLOCK) * bits.lines();
         Self {
-            lines: vec![Line([0; 64]); count],
+            lines: zeroed(Line([0; 64]), count),
             bits,
             k,
         }
