@@ -60,7 +60,10 @@ impl Client {
             .enable_http1()
             .wrap_connector(tcp);
         Self {
-            http: legacy::Client::builder(TokioExecutor::new()).build(connector),
+            // steps are seconds apart, and a server closes idle connections in between
+            http: legacy::Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(0)
+                .build(connector),
             settings,
         }
     }

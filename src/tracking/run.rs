@@ -61,6 +61,7 @@ impl MlflowRun {
             tracked,
             trouble: Arc::clone(&trouble),
             run: None,
+            settings_told: false,
             waiting: VecDeque::new(),
             told: false,
             not_before: None,
@@ -131,6 +132,7 @@ struct Speaker {
     tracked: Tracked,
     trouble: Arc<Mutex<Option<String>>>,
     run: Option<String>,
+    settings_told: bool,
     waiting: VecDeque<Metric>,
     /// Whether the trouble that lasts was told.
     told: bool,
@@ -185,6 +187,10 @@ impl Speaker {
             Some(run) => run,
             None => self.begin(client).await?,
         };
+        if !self.settings_told {
+            api::log_params(client, &run, &flat(&self.tracked.settings)).await?;
+            self.settings_told = true;
+        }
         while !self.waiting.is_empty() {
             let count = self.waiting.len().min(METRICS_A_BATCH);
             let batch = &self.waiting.make_contiguous()[..count];
@@ -204,6 +210,7 @@ impl Speaker {
         if let Some(known) = remembered(&path).filter(|known| known.url == base) {
             match api::go_on(client, &known.run_id).await {
                 Ok(()) => {
+                    self.settings_told = true;
                     self.run = Some(known.run_id.clone());
                     return Ok(known.run_id);
                 }
@@ -224,7 +231,6 @@ impl Speaker {
                 &format!("the run is not remembered: {error}"),
             );
         }
-        api::log_params(client, &run, &flat(&self.tracked.settings)).await?;
         Ok(run)
     }
 }
