@@ -29,9 +29,9 @@ pub enum GgufError {
         /// Which file.
         path: PathBuf,
         /// The entry's key.
-        key: String,
+        key: Box<str>,
         /// What is wrong, and what was expected.
-        reason: String,
+        reason: Box<str>,
     },
     /// The file holds something that this program does not read.
     #[error("{} has {feature}, which is not supported; {supported}", path.display())]
@@ -39,8 +39,8 @@ pub enum GgufError {
         /// Which file.
         path: PathBuf,
         /// What it has.
-        feature: String,
+        feature: Box<str>,
         /// What is supported.
-        supported: String,
+        supported: Box<str>,
     },
 }

@@ -195,8 +195,8 @@ impl Metadata {
     pub fn wrong(&self, key: &str, reason: impl Into<String>) -> GgufError {
         GgufError::Metadata {
             path: self.path.clone(),
-            key: key.to_owned(),
-            reason: reason.into(),
+            key: key.into(),
+            reason: reason.into().into(),
         }
     }
 
@@ -208,8 +208,8 @@ impl Metadata {
     ) -> GgufError {
         GgufError::Unsupported {
             path: self.path.clone(),
-            feature: feature.into(),
-            supported: supported.into(),
+            feature: feature.into().into(),
+            supported: supported.into().into(),
         }
     }
 

@@ -232,8 +232,8 @@ impl RequestError {
 pub enum LoadError {
     /// The path is neither a folder nor a GGUF file.
     #[error(
-        "{} is no model; --model takes a folder with config.json, tokenizer.json and \
-         model.safetensors, or a file that ends in .gguf",
+        "{} is not a folder, and no GGUF file; --model takes a folder with config.json, \
+         tokenizer.json and model.safetensors, or a file that ends in .gguf",
         .0.display()
     )]
     NotAFolder(PathBuf),

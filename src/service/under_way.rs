@@ -15,8 +15,11 @@ use crate::telemetry::{Page, names};
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     next: AtomicU64,
-    answers: Mutex<BTreeMap<u64, (Arc<str>, Arc<Progress>)>>,
+    answers: Mutex<BTreeMap<u64, Answer>>,
 }
+
+/// The id of its policy, and how far it has come.
+type Answer = (Arc<str>, Arc<Progress>);
 
 /// An answer's entry; it goes when the answer has ended.
 #[derive(Debug)]

@@ -1,36 +1,16 @@
 //! A GGUF file's metadata as a decoder's configuration, read as strictly as `config.json`: every
 //! key of the architecture is used, known to change nothing, or refused.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value as Json, json};
 
+use super::keys::Keys;
+use super::ropes::{divide_frequencies, ropes};
 use super::{ROPE_FREQUENCIES, path_of};
 use crate::gguf::{GgufError, GgufFile, Metadata, dequantize};
 use crate::model::ModelError;
-use crate::model::config::{DecoderConfig, RopeScaling};
+use crate::model::config::DecoderConfig;
 use crate::model::config_reader::ConfigReader;
 use crate::model::family::{self, Family};
-
-/// Architectures of files, and what `config.json` calls them. Mistral's files say `llama`.
-const ARCHITECTURES: [(&str, &str); 8] = [
-    ("llama", "llama"),
-    ("qwen2", "qwen2"),
-    ("qwen3", "qwen3"),
-    ("gemma", "gemma"),
-    ("gemma2", "gemma2"),
-    ("gemma3", "gemma3_text"),
-    ("phi3", "phi3"),
-    ("smollm3", "smollm3"),
-];
-
-/// Keys that change nothing in what is computed, or are told by the tensors too.
-const NEUTRAL: [&str; 4] = [
-    "vocab_size",
-    "attention.causal",
-    "rope.scaling.finetuned",
-    "tensor_data_layout",
-];
 
 /// Gemma's largest models, by their layers, scale attention by the width of the model.
 const WIDE_SCALE: [(Family, usize); 2] = [(Family::Gemma2, 46), (Family::Gemma3, 62)];
@@ -67,96 +47,6 @@ impl DecoderConfig {
             })?;
         }
         Ok(config)
-    }
-}
-
-/// Divides each frequency of the plain embedding by the file's own factor.
-fn divide_frequencies(config: &mut DecoderConfig, factors: &[f32]) -> Result<(), String> {
-    let pairs = config.head_dim / 2;
-    if factors.len() != pairs || factors.iter().any(|factor| *factor <= 0.0) {
-        let count = factors.len();
-        return Err(format!("has {count} factors, expected {pairs} above 0"));
-    }
-    let [rope] = config.ropes.as_mut_slice() else {
-        return Err("is for one rotary embedding, but the family has several".to_owned());
-    };
-    if rope.scaling != RopeScaling::Default {
-        return Err("stands beside another scaling of the rotary embedding".to_owned());
-    }
-    rope.scaling = RopeScaling::Divided(factors.into());
-    Ok(())
-}
-
-/// The keys of one architecture, ticked off as they are read.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    architecture: &'a str,
-    model_type: &'static str,
-    used: BTreeSet<String>,
-}
-
-impl<'a> Keys<'a> {
-    fn of(file: &'a GgufFile) -> Result<Self, GgufError> {
-        let metadata = file.metadata();
-        let key = "general.architecture";
-        let architecture = metadata.text(key)?;
-        let architecture = architecture.ok_or_else(|| metadata.wrong(key, "is missing"))?;
-        let known = ARCHITECTURES.iter().find(|(name, _)| *name == architecture);
-        let Some((_, model_type)) = known else {
-            let names = ARCHITECTURES.map(|(name, _)| name).join(", ");
-            return Err(metadata.unsupported(
-                format!("the architecture `{architecture}`"),
-                format!("supported architectures: {names}"),
-            ));
-        };
-        Ok(Self {
-            metadata,
-            architecture,
-            model_type,
-            used: BTreeSet::new(),
-        })
-    }
-
-    fn key(&mut self, name: &str) -> String {
-        let key = format!("{}.{name}", self.architecture);
-        self.used.insert(key.clone());
-        key
-    }
-
-    fn count(&mut self, name: &str) -> Result<Option<usize>, GgufError> {
-        let key = self.key(name);
-        self.metadata.count(&key)
-    }
-
-    fn required(&mut self, name: &str) -> Result<usize, GgufError> {
-        let key = self.key(name);
-        self.metadata.required_count(&key)
-    }
-
-    fn number(&mut self, name: &str) -> Result<Option<f64>, GgufError> {
-        let key = self.key(name);
-        // stored as f32 mostly: its shortest spelling is the number that was meant
-        let number = self.metadata.number(&key)?;
-        Ok(number.map(|value| (value as f32).to_string().parse().unwrap_or(value)))
-    }
-
-    /// Refuses the first key of the architecture that nobody has read and that is not off.
-    fn finish(mut self) -> Result<(), GgufError> {
-        for name in NEUTRAL {
-            self.key(name);
-        }
-        let prefix = format!("{}.", self.architecture);
-        let mut own = self
-            .metadata
-            .iter()
-            .filter(|(key, _)| key.starts_with(&prefix));
-        match own.find(|(key, value)| !self.used.contains(*key) && !value.is_off()) {
-            None => Ok(()),
-            Some((key, _)) => Err(self.metadata.unsupported(
-                format!("the setting `{key}`"),
-                "only what this program computes is served",
-            )),
-        }
     }
 }
 
@@ -299,82 +189,4 @@ fn windows(
     fields.insert("layer_types".to_owned(), json!(types));
     fields.insert("sliding_window".to_owned(), json!(window));
     Ok(())
-}
-
-/// Rotary embeddings and their scaling.
-fn ropes(
-    keys: &mut Keys<'_>,
-    (file, head_dim): (&GgufFile, usize),
-    fields: &mut Map<String, Json>,
-) -> Result<(), GgufError> {
-    let metadata = keys.metadata;
-    let long = ["rope_factors_long.weight", "rope_factors_short.weight"];
-    if let Some(name) = long.iter().find(|name| file.tensor(name).is_some()) {
-        return Err(metadata.unsupported(
-            format!("`{name}` (longrope)"),
-            "supported: none, linear, yarn, and Llama 3's factors",
-        ));
-    }
-    let rotated = keys.count("rope.dimension_count")?.unwrap_or(head_dim);
-    if rotated != head_dim {
-        let share = rotated as f64 / head_dim.max(1) as f64;
-        fields.insert("partial_rotary_factor".to_owned(), json!(share));
-    }
-    let theta = keys.number("rope.freq_base")?.unwrap_or(10_000.0);
-    fields.insert("rope_theta".to_owned(), json!(theta));
-    let local = keys.number("rope.freq_base_swa")?;
-    match keys.model_type {
-        "gemma3_text" => {
-            fields.insert(
-                "rope_local_base_freq".to_owned(),
-                json!(local.unwrap_or(1e4)),
-            );
-        }
-        _ if local.is_some_and(|local| local != theta) => {
-            let feature = format!("another base of frequencies, {local:?}, for windows");
-            return Err(metadata.unsupported(feature, "only Gemma 3 has one"));
-        }
-        _ => {}
-    }
-    let scaling = scaling(keys)?;
-    fields.insert("rope_scaling".to_owned(), scaling);
-    Ok(())
-}
-
-fn scaling(keys: &mut Keys<'_>) -> Result<Json, GgufError> {
-    let metadata = keys.metadata;
-    let kind = keys.key("rope.scaling.type");
-    let kind = metadata.text(&kind)?.unwrap_or("none");
-    let older = keys
-        .number("rope.scale_linear")?
-        .filter(|factor| *factor != 1.0);
-    let factor = keys.number("rope.scaling.factor")?.or(older);
-    let original = keys.count("rope.scaling.original_context_length")?;
-    let attention = keys.number("rope.scaling.yarn_attn_factor")?;
-    let attention = keys.number("rope.scaling.attn_factor")?.or(attention);
-    let (fast, slow) = (
-        keys.number("rope.scaling.yarn_beta_fast")?,
-        keys.number("rope.scaling.yarn_beta_slow")?,
-    );
-    let extrapolation = keys.number("rope.scaling.yarn_ext_factor")?;
-    if let Some(factor) = extrapolation.filter(|factor| *factor != 1.0) {
-        let feature = format!("an extrapolation factor of {factor}");
-        return Err(metadata.unsupported(feature, "expected 1"));
-    }
-    match (kind, factor) {
-        ("none" | "linear", None) => Ok(Json::Null),
-        ("none" | "linear", Some(factor)) => Ok(json!({"rope_type": "linear", "factor": factor})),
-        ("yarn", factor) => Ok(json!({
-            "rope_type": "yarn",
-            "factor": factor,
-            "original_max_position_embeddings": original,
-            "attention_factor": attention,
-            "beta_fast": fast,
-            "beta_slow": slow,
-        })),
-        (other, _) => Err(metadata.unsupported(
-            format!("rope scaling `{other}`"),
-            "supported: none, linear, yarn, and Llama 3's factors",
-        )),
-    }
 }

@@ -6,7 +6,9 @@
 //! embedding, and it adds 1 to Gemma's norm weights.
 
 mod config;
+mod keys;
 mod names;
+mod ropes;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

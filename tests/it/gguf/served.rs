@@ -69,5 +69,5 @@ async fn policies_beside_a_file_steer_it() {
         "{seen}"
     );
     let missing = Inspection::of(&dir.path().join("none.gguf")).to_string();
-    assert!(missing.contains("is no model"), "{missing}");
+    assert!(missing.contains("no GGUF file"), "{missing}");
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use steersman::http::HttpSettings;
 use steersman::service::{App, ServiceSettings};
 use steersman::telemetry::Traces;
@@ -163,10 +163,19 @@ impl Span {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_collector_gets_a_request_with_its_wait_prefill_and_decoding() {
-    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-    const PARENT: &str = "00f067aa0ba902b7";
+/// The trace that a caller works on, and its own span.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+/// What a collector was posted of one request, and what its caller was told.
+struct Posted {
+    head: String,
+    body: Vec<u8>,
+    version: String,
+    usage: Value,
+}
+
+async fn posted() -> Posted {
     let (url, taking) = collector();
     let traces = Traces::start(Some(&url)).unwrap();
     assert!(traces.are_on());
@@ -199,7 +208,22 @@ async fn a_collector_gets_a_request_with_its_wait_prefill_and_decoding() {
         .await
         .unwrap();
     let (head, body) = taking.join().unwrap();
+    Posted {
+        head,
+        body,
+        version,
+        usage,
+    }
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_gets_a_request_with_its_wait_prefill_and_decoding() {
+    let Posted {
+        head,
+        body,
+        version,
+        usage,
+    } = posted().await;
     assert!(head.starts_with("POST /v1/traces HTTP/1.1"), "{head}");
     assert!(head.contains("application/x-protobuf"), "{head}");
     let told = String::from_utf8_lossy(&body).into_owned();
