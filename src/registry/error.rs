@@ -12,7 +12,10 @@ pub enum RegistryError {
     #[error("`{0}` is no checkpoint id; expected 64 digits of lower-case hexadecimal")]
     BadId(String),
     /// A folder that lacks a file every checkpoint has.
-    #[error("the folder has no file `{file}`; a checkpoint is an adapter with its manifest")]
+    #[error(
+        "there is no file `{file}`; only policies can be promoted, an adapter \
+         (`adapter_config.json`, `adapter_model.safetensors`) with its manifest `steering.json`"
+    )]
     Incomplete {
         /// The file that is missing.
         file: &'static str,

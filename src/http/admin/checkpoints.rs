@@ -1,17 +1,21 @@
-//! `GET /admin/v1/fine_tuning/jobs/{id}/checkpoints`: what a job wrote that can be served.
+//! `GET /admin/v1/fine_tuning/jobs/{id}/checkpoints` and `POST …/{checkpoint_id}/promote`: what a
+//! job wrote that can be served, and serving it.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::page::{IdPath, Page, PageQuery, numbered_cursor, numbered_id, read};
+use super::page::{IdPath, Page, PageQuery, number_of, numbered_cursor, numbered_id, read};
+use super::policies::promote;
+use super::policy_shapes::{PromoteJobCheckpoint, PromotedBody};
+use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::service::{App, CheckpointInfo};
+use crate::service::{App, CheckpointInfo, CheckpointSource, FineTuningError};
 
 const PREFIX: &str = "ftckpt";
 
@@ -78,4 +82,46 @@ pub(super) async fn list_job_checkpoints(
     let (found, more) = app.job_checkpoints(&id, after, query.limit()?).await?;
     let found = found.into_iter().map(|c| CheckpointBody::of(&id, c));
     Ok(Json(Page::new(found.collect(), more, |c| &c.id)))
+}
+
+/// Let a job's checkpoint answer, as the promotion of a policy does. Only policies can be
+/// promoted: adapters that were trained with objectives.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/fine_tuning/jobs/{id}/checkpoints/{checkpoint_id}/promote",
+    operation_id = "promote_job_checkpoint",
+    tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job's id."),
+        ("checkpoint_id" = String, Path, description = "The checkpoint's id."),
+    ),
+    request_body = PromoteJobCheckpoint,
+    responses(
+        (status = 200, description = "It answers.", body = PromotedBody),
+        (status = 400, description = "The request or the checkpoint cannot be used.",
+         body = ErrorBody),
+        (status = 404, description = "No such job or checkpoint.", body = ErrorBody),
+        (status = 409, description = "The policy is of another version, the gate refuses, or the \
+         checkpoint is damaged; what was live still is.", body = ErrorBody),
+    )
+)]
+pub(super) async fn promote_job_checkpoint(
+    State(app): State<Arc<App>>,
+    Path((job, checkpoint)): Path<(String, String)>,
+    JsonBody(mut body): JsonBody<PromoteJobCheckpoint>,
+) -> Result<Json<PromotedBody>, ApiError> {
+    let found = match number_of(&checkpoint, PREFIX, &job) {
+        Some(step) => app.job_checkpoint(&job, step).await?,
+        None => app.job(&job).await.map(|_| None)?,
+    };
+    let (info, folder) = found.ok_or_else(|| FineTuningError::NoCheckpoint {
+        job: job.clone(),
+        checkpoint: checkpoint.chars().take(80).collect(),
+    })?;
+    let policy = body.policy.take().unwrap_or(info.model);
+    let source = CheckpointSource::Folder {
+        path: folder,
+        origin: format!("{job}, step {}", info.step),
+    };
+    promote(&app, policy, source, body.into()).await
 }

@@ -103,10 +103,7 @@ pub(super) fn numbered_cursor(
     let Some(after) = after else {
         return Ok(None);
     };
-    let number = after
-        .strip_prefix(&numbered_id(prefix, job, ""))
-        .and_then(|number| number.parse::<i64>().ok());
-    match number {
+    match number_of(after, prefix, job) {
         Some(number) => Ok(Some(number)),
         None => {
             let after: String = after.chars().take(80).collect();
@@ -114,6 +111,11 @@ pub(super) fn numbered_cursor(
             Err(ApiError::invalid("invalid_value", message).with_param("after"))
         }
     }
+}
+
+/// The number of an id that `numbered_id` made.
+pub(super) fn number_of(id: &str, prefix: &str, job: &str) -> Option<i64> {
+    id.strip_prefix(&numbered_id(prefix, job, ""))?.parse().ok()
 }
 
 /// Ids of what a job has: the prefix, the job's own digits, a number.

@@ -1,5 +1,7 @@
 //! Jobs as those who ask see them: made, listed, watched, paused, resumed, cancelled.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value};
 
 use super::spec::{Found, JobSpec, MethodInput};
@@ -88,6 +90,8 @@ pub struct CheckpointInfo {
     pub step: i64,
     /// Its name.
     pub name: String,
+    /// The name of what its job makes.
+    pub model: String,
     /// Where it lies, below the data folder.
     pub folder: String,
     /// Numbers at that step.
@@ -325,6 +329,25 @@ impl App {
         let infos = rows.into_iter().map(|row| CheckpointInfo::of(row, &name));
         Ok((infos.collect(), more))
     }
+
+    /// A job's checkpoint of a step, where it is, and where its files are on this machine.
+    ///
+    /// # Errors
+    /// There is no such job or checkpoint, or it cannot be read.
+    pub async fn job_checkpoint(
+        &self,
+        job: &str,
+        step: i64,
+    ) -> Result<Option<(CheckpointInfo, PathBuf)>, FineTuningError> {
+        let (tuning, _) = self.fine_tuning()?;
+        // the first of those before the next step
+        let (found, _) = self.job_checkpoints(job, step.checked_add(1), 1).await?;
+        let found = found.into_iter().find(|found| found.step == step);
+        Ok(found.map(|found| {
+            let folder = tuning.data_dir.join(&found.folder);
+            (found, folder)
+        }))
+    }
 }
 
 fn told(sentence: &str) -> EventDraft {
@@ -408,6 +431,7 @@ impl CheckpointInfo {
     fn of(row: CheckpointRow, name: &str) -> Self {
         Self {
             name: format!("{name}:step-{}", row.step),
+            model: name.to_owned(),
             step: row.step,
             folder: row.folder,
             metrics: serde_json::from_str(&row.metrics).unwrap_or_default(),
