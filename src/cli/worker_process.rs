@@ -112,6 +112,10 @@ impl Keeper {
         if let Some(threads) = self.settings.worker_threads {
             command.args(["--threads", &threads.max(1).to_string()]);
         }
+        match &self.settings.registry {
+            Some(url) => command.env("STEERSMAN_REGISTRY", url),
+            None => command.env_remove("STEERSMAN_REGISTRY"),
+        };
         match &self.settings.database_url {
             // never as an argument, which other users of the machine can read
             Some(url) => command.env("STEERSMAN_DATABASE_URL", url),

@@ -188,7 +188,13 @@ mod tests {
         {
             assert_eq!(flag, format!("--{}", key.replace('_', "-")));
             assert_eq!(variable, format!("STEERSMAN_{}", key.to_uppercase()));
-            let unset = ["database_url", "kv_tokens", "admin_addr", "worker_threads"];
+            let unset = [
+                "database_url",
+                "registry",
+                "kv_tokens",
+                "admin_addr",
+                "worker_threads",
+            ];
             let optional = unset.contains(&key.as_str());
             assert_eq!(defaults.contains_key(&key), !optional, "{key}");
         }

@@ -111,6 +111,7 @@ gate = refused(openai.ConflictError, "gate_refused", lambda: promote(checkpoint.
 assert "was not measured" in gate, gate
 live = promote(checkpoint.id, expected_version=0, **measured)
 assert (live["id"], live["version"]) == (job.fine_tuned_model, 1), live
+assert live["checkpoint"] == checkpoint.model_extra["content"], live
 stale = lambda: promote(checkpoint.id, expected_version=0, **measured)
 refused(openai.ConflictError, "version_mismatch", stale)
 refused(openai.NotFoundError, "checkpoint_not_found", lambda: promote("ftckpt-0-3", expected_version=1))
@@ -121,6 +122,8 @@ assert answer.steering["policy_version"] == live["policy_version"], answer
 
 paused = jobs.retrieve(paused.id)
 assert paused.status == "paused", paused
+assert [each.id for each in jobs.list(metadata={"team": "a"})] == [paused.id]
+assert not list(jobs.list(metadata={"team": "b"}))
 assert jobs.resume(paused.id).status in ("queued", "running")
 cancelled = jobs.cancel(paused.id)
 assert cancelled.status in ("cancelled", "running"), cancelled

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use super::policies::promote;
 use super::policy_shapes::{PromoteJobCheckpoint, PromotedBody};
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::service::{App, CheckpointInfo, CheckpointSource, FineTuningError};
+use crate::service::{App, CheckpointInfo, FineTuningError};
 
 const PREFIX: &str = "ftckpt";
 
@@ -40,8 +40,11 @@ pub(super) struct CheckpointBody {
     /// Numbers of that step.
     #[schema(value_type = Object)]
     metrics: Value,
-    /// Its folder, below the data folder: an adapter or a model, a policy's with `steering.json`.
+    /// Its folder, below the worker's data folder: an adapter or a model, a policy's with
+    /// `steering.json`.
     folder: String,
+    /// A policy's id as a checkpoint of the registry: the blake3 of the list of its files' hashes.
+    content: Option<String>,
 }
 
 impl CheckpointBody {
@@ -55,6 +58,7 @@ impl CheckpointBody {
             step_number: checkpoint.step,
             metrics: checkpoint.metrics,
             folder: checkpoint.folder,
+            content: checkpoint.content,
         }
     }
 }
@@ -107,21 +111,17 @@ pub(super) async fn list_job_checkpoints(
 )]
 pub(super) async fn promote_job_checkpoint(
     State(app): State<Arc<App>>,
-    Path((job, checkpoint)): Path<(String, String)>,
+    IdPath((job, checkpoint)): IdPath<(String, String)>,
     JsonBody(mut body): JsonBody<PromoteJobCheckpoint>,
 ) -> Result<Json<PromotedBody>, ApiError> {
     let found = match number_of(&checkpoint, PREFIX, &job) {
         Some(step) => app.job_checkpoint(&job, step).await?,
         None => app.job(&job).await.map(|_| None)?,
     };
-    let (info, folder) = found.ok_or_else(|| FineTuningError::NoCheckpoint {
+    let (info, source) = found.ok_or_else(|| FineTuningError::NoCheckpoint {
         job: job.clone(),
         checkpoint: checkpoint.chars().take(80).collect(),
     })?;
     let policy = body.policy.take().unwrap_or(info.model);
-    let source = CheckpointSource::Folder {
-        path: folder,
-        origin: format!("{job}, step {}", info.step),
-    };
     promote(&app, policy, source, body.into()).await
 }

@@ -3,6 +3,7 @@
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -54,6 +55,37 @@ pub(super) struct PageQuery {
 impl PageQuery {
     pub(super) fn limit(&self) -> Result<u32, ApiError> {
         checked_limit(self.limit)
+    }
+
+    /// Reads what is left of a query whose other pairs a route has taken; `takes` says what all
+    /// may be.
+    pub(super) fn of_pairs(pairs: Vec<(String, String)>, takes: &str) -> Result<Self, ApiError> {
+        let refused = |problem: String| {
+            let message = format!("the query takes {takes}: {problem}");
+            ApiError::invalid("invalid_value", message)
+        };
+        let mut query = Self {
+            after: None,
+            limit: None,
+        };
+        for (name, value) in pairs {
+            let is_first = match name.as_str() {
+                "after" => query.after.replace(value).is_none(),
+                "limit" => {
+                    let limit = value.parse();
+                    let limit = limit.map_err(|_| refused("`limit` is no number".to_owned()))?;
+                    query.limit.replace(limit).is_none()
+                }
+                _ => {
+                    let name: String = name.chars().take(80).collect();
+                    return Err(refused(format!("`{name}` is none of them")));
+                }
+            };
+            if !is_first {
+                return Err(refused(format!("`{name}` stands twice")));
+            }
+        }
+        Ok(query)
     }
 }
 
@@ -124,14 +156,14 @@ pub(super) fn numbered_id(prefix: &str, job: &str, number: impl std::fmt::Displa
     format!("{prefix}-{digits}-{number}")
 }
 
-/// The `{id}` of a path. What is no id is left to the service, which knows them.
-pub(super) struct IdPath(pub(super) String);
+/// The `{id}` of a path, or all its ids. What is no id is left to the service, which knows them.
+pub(super) struct IdPath<T = String>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for IdPath {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for IdPath<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state)
+        let Path(id) = Path::<T>::from_request_parts(parts, state)
             .await
             .map_err(|_| {
                 let message = "the id in the path is not valid UTF-8";

@@ -1,19 +1,22 @@
 //! Jobs as those who ask see them: made, listed, watched, paused, resumed, cancelled.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value};
 
 use super::spec::{Found, JobSpec, MethodInput};
 use super::{FileInfo, FineTuningError, NewJobInput};
 use crate::jobs::{JobId, JobStatus, JobTrouble, now_ms};
+use crate::registry::{CheckpointId, JobContent};
 use crate::service::App;
 use crate::service::app::clipped;
 use crate::service::keys::now;
+use crate::service::promotion::CheckpointSource;
 use crate::store::{
     CheckpointRow, EventDraft, EventRow, JobDraft, JobRow, JobTurn, StoreError, Turned,
 };
 use crate::training::data::RowKind;
+
+/// Jobs that are read at once where some are looked for.
+const LOOKED_THROUGH: u32 = 500;
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +99,8 @@ pub struct CheckpointInfo {
     pub folder: String,
     /// Numbers at that step.
     pub metrics: Value,
+    /// The id of what its files hold; `None` where it is no policy.
+    pub content: Option<String>,
     /// Seconds since 1970.
     pub created_at: i64,
 }
@@ -205,7 +210,8 @@ impl App {
         Ok(JobInfo::of(&row)?)
     }
 
-    /// Up to `limit` jobs, newest first, behind the job `after`; and whether there are more.
+    /// Up to `limit` jobs, newest first, behind the job `after`; only those whose metadata have all
+    /// these entries. And whether there are more.
     ///
     /// # Errors
     /// They cannot be read.
@@ -213,13 +219,40 @@ impl App {
         &self,
         after: Option<&str>,
         limit: u32,
+        metadata: &[(String, String)],
     ) -> Result<(Vec<JobInfo>, bool), FineTuningError> {
         let (_, store) = self.fine_tuning()?;
-        let mut rows = store.jobs(after, limit + 1).await?;
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        let jobs = rows.iter().map(JobInfo::of).collect::<Result<_, _>>()?;
-        Ok((jobs, more))
+        let wanted = limit as usize;
+        let has = |job: &JobInfo| {
+            let entry = |name: &String| job.metadata.get(name).and_then(Value::as_str);
+            metadata
+                .iter()
+                .all(|(name, value)| entry(name) == Some(value.as_str()))
+        };
+        // metadata lie inside of documents, which the databases read differently, so they are
+        // looked through here
+        let at_once = if metadata.is_empty() {
+            limit + 1
+        } else {
+            LOOKED_THROUGH
+        };
+        let mut after = after.map(str::to_owned);
+        let mut found = Vec::new();
+        loop {
+            let rows = store.jobs(after.as_deref(), at_once).await?;
+            let is_last = rows.len() < at_once as usize;
+            after = rows.last().map(|row| row.id.clone());
+            let jobs = rows
+                .iter()
+                .map(JobInfo::of)
+                .collect::<Result<Vec<_>, _>>()?;
+            found.extend(jobs.into_iter().filter(|job| has(job)));
+            if is_last || found.len() > wanted {
+                let more = found.len() > wanted;
+                found.truncate(wanted);
+                return Ok((found, more));
+            }
+        }
     }
 
     /// Cancels, pauses or resumes a job. One that runs is asked, and follows within a step. What
@@ -330,7 +363,7 @@ impl App {
         Ok((infos.collect(), more))
     }
 
-    /// A job's checkpoint of a step, where it is, and where its files are on this machine.
+    /// A job's checkpoint of a step, and where a promotion finds it.
     ///
     /// # Errors
     /// There is no such job or checkpoint, or it cannot be read.
@@ -338,14 +371,22 @@ impl App {
         &self,
         job: &str,
         step: i64,
-    ) -> Result<Option<(CheckpointInfo, PathBuf)>, FineTuningError> {
+    ) -> Result<Option<(CheckpointInfo, CheckpointSource)>, FineTuningError> {
         let (tuning, _) = self.fine_tuning()?;
         // the first of those before the next step
         let (found, _) = self.job_checkpoints(job, step.checked_add(1), 1).await?;
         let found = found.into_iter().find(|found| found.step == step);
         Ok(found.map(|found| {
-            let folder = tuning.data_dir.join(&found.folder);
-            (found, folder)
+            let id = found.content.as_deref().map(CheckpointId::parse);
+            let source = CheckpointSource::Folder {
+                path: tuning.data_dir.join(&found.folder),
+                origin: format!("{job}, step {step}"),
+                content: id.and_then(Result::ok).map(|id| JobContent {
+                    job: job.to_owned(),
+                    id,
+                }),
+            };
+            (found, source)
         }))
     }
 }
@@ -434,6 +475,7 @@ impl CheckpointInfo {
             model: name.to_owned(),
             step: row.step,
             folder: row.folder,
+            content: row.content,
             metrics: serde_json::from_str(&row.metrics).unwrap_or_default(),
             created_at: row.created_at,
         }
