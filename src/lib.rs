@@ -10,6 +10,7 @@ pub mod types;
 pub mod bench;
 pub mod kernel;
 pub mod steering;
+pub mod storage;
 pub mod store;
 pub mod text;
 pub mod tracking;

@@ -18,6 +18,7 @@ use crate::http::{self, HttpSettings, ListenerSettings, Side};
 use crate::service::{
     App, FineTuning, LoadError, OpenToAll, Phase, PromotionError, chain, may_listen,
 };
+use crate::storage::{Bucket, StorageError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Traces, TracesError};
 
@@ -56,6 +57,8 @@ pub(super) enum ServeError {
     Log(#[from] LogFilterError),
     #[error(transparent)]
     OpenToAll(#[from] OpenToAll),
+    #[error("the registry's bucket cannot be used")]
+    Storage(#[from] StorageError),
     #[error("the server's state cannot be opened")]
     Store(#[from] StoreError),
     #[error("cannot listen on {addr}")]
@@ -133,6 +136,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
 }
 
 async fn serve_traced(settings: Settings, traces: &Traces) -> Result<(), ServeError> {
+    let bucket = settings.registry.as_deref().map(Bucket::open).transpose()?;
     let store = Store::open(&settings.store()).await?;
     let has_keys = store.has_keys().await?;
     // before the model is loaded: an address in use should not cost a minute to find out
@@ -156,10 +160,12 @@ async fn serve_traced(settings: Settings, traces: &Traces) -> Result<(), ServeEr
         FineTuningMode::Off => app,
         FineTuningMode::Local | FineTuningMode::Remote => app.with_fine_tuning(FineTuning {
             apart: admin.is_some(),
+            bucket: bucket.clone(),
             ..FineTuning::at(&settings.data_dir)
         }),
     };
-    let app = app.with_registry(&settings.data_dir, store.clone()).await?;
+    let app = app.with_registry_in(&settings.data_dir, store.clone(), bucket);
+    let app = app.await?;
     tracing::info!(ms = started.elapsed().as_millis(), "model loaded");
     tokio::spawn(follow(Arc::clone(&app)));
     let addr = listener.local_addr()?;

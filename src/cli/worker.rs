@@ -15,6 +15,7 @@ use super::mlflow::MlflowArgs;
 use crate::config::LogFormat;
 use crate::jobs::{JobRunner, RunnerSettings};
 use crate::service::{FineTuning, TrainingWork};
+use crate::storage::{Bucket, StorageError};
 use crate::store::{Store, StoreError, StoreSettings};
 use crate::tracking::TrackingError;
 
@@ -37,6 +38,9 @@ pub(super) struct WorkerArgs {
         hide_env_values = true
     )]
     database_url: Option<String>,
+    /// Bucket for checkpoints, as for `serve` [default: none]
+    #[arg(long, env = "STEERSMAN_REGISTRY", value_name = "URL")]
+    registry: Option<String>,
     /// Take one job, run it to its end or pause, and end; end at once where there is none
     #[arg(long)]
     once: bool,
@@ -91,6 +95,8 @@ pub(super) struct WorkerArgs {
 pub(super) enum WorkerError {
     #[error(transparent)]
     Log(#[from] LogFilterError),
+    #[error("the registry's bucket cannot be used")]
+    Storage(#[from] StorageError),
     #[error("the jobs cannot be read")]
     Store(#[from] StoreError),
     #[error("the worker's threads cannot be started")]
@@ -125,7 +131,11 @@ async fn work(args: &WorkerArgs) -> Result<(), WorkerError> {
     };
     let mlflow = args.mlflow.settings()?;
     let store = Store::open(&settings).await?;
-    let work = TrainingWork::new(FineTuning::at(&settings.data_dir)).with_mlflow(mlflow);
+    let work = TrainingWork::new(FineTuning {
+        bucket: args.registry.as_deref().map(Bucket::open).transpose()?,
+        ..FineTuning::at(&settings.data_dir)
+    });
+    let work = work.with_mlflow(mlflow);
     let runner = RunnerSettings {
         owner: format!("worker {} on {}", std::process::id(), host()),
         lease: Duration::from_secs(u64::from(args.lease_seconds)),

@@ -120,6 +120,10 @@ impl Keeper {
             let experiment = &self.settings.mlflow_experiment;
             command.args(["--mlflow-url", url, "--mlflow-experiment", experiment]);
         }
+        match &self.settings.registry {
+            Some(url) => command.env("STEERSMAN_REGISTRY", url),
+            None => command.env_remove("STEERSMAN_REGISTRY"),
+        };
         match &self.settings.database_url {
             // never as an argument, which other users of the machine can read
             Some(url) => command.env("STEERSMAN_DATABASE_URL", url),

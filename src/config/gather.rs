@@ -191,6 +191,7 @@ mod tests {
             assert_eq!(variable, format!("STEERSMAN_{}", key.to_uppercase()));
             let unset = [
                 "database_url",
+                "registry",
                 "kv_tokens",
                 "admin_addr",
                 "worker_threads",

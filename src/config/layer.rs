@@ -50,6 +50,13 @@ pub struct SettingsLayer {
     )]
     pub database_url: Option<String>,
 
+    /// Bucket that speaks S3, s3://BUCKET/PREFIX, for checkpoints beside the data folder, which
+    /// then is a cache of it: servers and workers on several hosts need no shared folder for them.
+    /// Endpoint, region and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN [default: none]
+    #[arg(long, env = "STEERSMAN_REGISTRY", value_name = "URL")]
+    pub registry: Option<String>,
+
     /// Who runs training jobs: `local` takes them and starts a worker process beside the server
     /// while there is one to do, `remote` takes them and leaves them to `steersman worker`
     /// elsewhere, `off` takes none [default: local]

@@ -16,6 +16,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 use super::account::Account;
+use super::cross_site;
 use super::error::ApiError;
 use crate::service::{Access, AccessError, App, Scope, Standing};
 
@@ -90,6 +91,11 @@ const ROUTES: &[(&str, Method, Need)] = &[
         Method::GET,
         ADMIN,
     ),
+    (
+        "/admin/v1/fine_tuning/jobs/{id}/checkpoints/{checkpoint_id}/promote",
+        Method::POST,
+        ADMIN,
+    ),
     ("/admin/v1/policies", Method::GET, ADMIN),
     ("/admin/v1/policies/{id}/promote", Method::POST, ADMIN),
     ("/admin/v1/policies/rollback", Method::POST, ADMIN),
@@ -116,6 +122,11 @@ pub(super) async fn guard(
         Ok(access) => access,
         Err(error) => return ApiError::from(error).into_response(),
     };
+    if access.key_id.is_none()
+        && let Err(error) = cross_site::check(&request)
+    {
+        return error.into_response();
+    }
     if let Some(account) = request.extensions().get::<Account>() {
         account.asked_by(access.key_id.clone());
     }
@@ -267,7 +278,7 @@ fn describe_one(operation: &mut Operation, need: Need) {
         Need::Scoped(scope) => vec![scope.to_string()],
     };
     let forbidden = "The key does not have the scope of this route, or may not ask for these \
-                     weights.";
+                     weights; of a server without keys: a web page of another site asks.";
     let mut replies = vec![
         ("401", "No key, or none that is valid."),
         (
@@ -275,10 +286,8 @@ fn describe_one(operation: &mut Operation, need: Need) {
             "The key's requests or tokens are used up for now, or the queue is full.",
         ),
         ("503", "The server cannot serve now."),
+        ("403", forbidden),
     ];
-    if !scopes.is_empty() {
-        replies.push(("403", forbidden));
-    }
     if operation.request_body.is_some() {
         replies.push(("408", "The body did not arrive in time."));
     }

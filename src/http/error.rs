@@ -179,6 +179,23 @@ impl ApiError {
         .with_param("content-type")
     }
 
+    /// Without keys: the request names a host that is not this machine, as a page does whose own
+    /// name was made to lead here.
+    pub(super) fn foreign_host() -> Self {
+        let message = "a server without keys answers under loopback names only, such as \
+                       127.0.0.1 and localhost; create a key with `steersman keys create` to use \
+                       it under another";
+        forbidden("cross_site_request", message.to_owned()).with_param("host")
+    }
+
+    /// Without keys: a browser sends this for a page of another site.
+    pub(super) fn foreign_page() -> Self {
+        let message = "a server without keys takes this from programs and from its own pages \
+                       only, and a web page of another origin asks; create a key with \
+                       `steersman keys create` to use it from there";
+        forbidden("cross_site_request", message.to_owned()).with_param("origin")
+    }
+
     /// The server's own fault. The reply names the request, the log has the cause.
     pub(super) fn internal() -> Self {
         let message = "the server failed on this request; its log has the cause".to_owned();

@@ -12,6 +12,7 @@ mod auth;
 mod bodies;
 mod body;
 mod comparisons;
+mod cross_site;
 mod docs;
 mod envelope;
 mod error;

@@ -14,5 +14,5 @@ mod runner;
 pub use error::JobTrouble;
 pub use id::{JobId, JobStatus};
 pub use lease::{Lease, now_ms};
-pub use progress::{JobProgress, StepNews};
+pub use progress::{CheckpointNews, JobProgress, StepNews};
 pub use runner::{Job, JobEnd, JobRunner, JobTask, RunnerSettings};

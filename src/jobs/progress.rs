@@ -31,6 +31,19 @@ pub struct StepNews {
     pub data: String,
 }
 
+/// A checkpoint that can be served.
+#[derive(Debug, Clone)]
+pub struct CheckpointNews {
+    /// After which step.
+    pub step: i64,
+    /// Where it lies, below the data folder.
+    pub folder: String,
+    /// Its numbers, a JSON object.
+    pub metrics: String,
+    /// The id of what its files hold.
+    pub content: Option<String>,
+}
+
 /// Writes what a job tells. Used on the work's own thread, which waits for each write: so a step
 /// that was told is stored, and what is asked of the job is heard within a step.
 pub struct JobProgress {
@@ -52,6 +65,11 @@ impl JobProgress {
     /// Whether to save and stop.
     pub fn stop_requested(&self) -> bool {
         self.lease.stop_requested() || self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Where the work may wait for something else.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The fencing token.
@@ -85,16 +103,17 @@ impl JobProgress {
         self.write(&change, &event("info", message, None));
     }
 
-    /// Tells a checkpoint that is whole on disk, in `folder` below the data folder; `metrics` is
-    /// a JSON object.
-    pub fn checkpoint(&self, step: i64, folder: &str, metrics: String) {
+    /// Tells a checkpoint that is whole on disk.
+    pub fn checkpoint(&self, news: CheckpointNews) {
+        let step = news.step;
         let change = JobChange {
             checkpoint: Some(CheckpointRow {
                 job: self.lease.fence.job.clone(),
                 step,
                 attempt: self.lease.fence.attempt,
-                folder: folder.to_owned(),
-                metrics,
+                folder: news.folder,
+                metrics: news.metrics,
+                content: news.content,
                 created_at: now_ms() / 1000,
             }),
             ..JobChange::default()

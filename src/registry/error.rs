@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::manifest::CheckpointId;
+use crate::storage::StorageError;
 use crate::store::StoreError;
 
 /// A checkpoint that cannot be used, or a registry that cannot be reached.
@@ -12,13 +14,16 @@ pub enum RegistryError {
     #[error("`{0}` is no checkpoint id; expected 64 digits of lower-case hexadecimal")]
     BadId(String),
     /// A folder that lacks a file every checkpoint has.
-    #[error("the folder has no file `{file}`; a checkpoint is an adapter with its manifest")]
+    #[error(
+        "there is no file `{file}`; only policies can be promoted, an adapter \
+         (`adapter_config.json`, `adapter_model.safetensors`) with its manifest `steering.json`"
+    )]
     Incomplete {
         /// The file that is missing.
         file: &'static str,
     },
-    /// No checkpoint of this id on this disk.
-    #[error("there is no checkpoint {id} in the data folder")]
+    /// No checkpoint of this id, on this disk or in the bucket.
+    #[error("there is no checkpoint {id} in the registry")]
     NotThere {
         /// The id.
         id: String,
@@ -42,12 +47,23 @@ pub enum RegistryError {
         #[source]
         source: std::io::Error,
     },
+    /// The bucket cannot be asked.
+    #[error("the bucket of the checkpoints cannot be read or written")]
+    Storage(#[from] StorageError),
     /// The store cannot be asked.
     #[error("the registry's rows cannot be read or written")]
     Store(#[from] StoreError),
 }
 
 impl RegistryError {
+    pub(super) fn damaged(id: &CheckpointId, file: &str, problem: impl Into<String>) -> Self {
+        Self::Damaged {
+            id: id.to_string(),
+            file: file.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
     pub(super) fn file(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::File {
             path: path.into(),

@@ -33,8 +33,29 @@ pub(super) fn make_root(root: &Path) -> Result<(), RegistryError> {
 
 /// Copies a folder's files to their place; the id and the size of all.
 pub(super) fn import(root: &Path, from: &Path) -> Result<(CheckpointId, i64), RegistryError> {
+    import_with(root, |draft| {
+        let mut files = BTreeMap::new();
+        for name in CHECKPOINT_FILES {
+            let source = plain_file(from, name)?;
+            files.insert(name.to_owned(), copy(&source, &draft.join(name))?);
+        }
+        Ok(CheckpointManifest::new(files))
+    })
+}
+
+/// Puts what `fill` writes into a draft to its place; the id and the size of all.
+pub(super) fn import_with(
+    root: &Path,
+    fill: impl FnOnce(&Path) -> Result<CheckpointManifest, RegistryError>,
+) -> Result<(CheckpointId, i64), RegistryError> {
     let draft = root.join(format!(".draft-{}", Uuid::new_v4().simple()));
-    let placed = write_draft(&draft, from).and_then(|manifest| place(root, &draft, &manifest));
+    let placed = fs::create_dir(&draft)
+        .map_err(|source| RegistryError::file(&draft, source))
+        .and_then(|()| fill(&draft))
+        .and_then(|manifest| {
+            seal(&draft, &manifest)?;
+            place(root, &draft, &manifest)
+        });
     if placed.is_err() {
         // what a full disk left behind should not keep it full; the first error is the one to tell
         let _ = fs::remove_dir_all(&draft);
@@ -42,18 +63,27 @@ pub(super) fn import(root: &Path, from: &Path) -> Result<(CheckpointId, i64), Re
     placed
 }
 
-fn write_draft(draft: &Path, from: &Path) -> Result<CheckpointManifest, RegistryError> {
-    fs::create_dir(draft).map_err(|source| RegistryError::file(draft, source))?;
+/// What a folder holds of a checkpoint's files; reads all of them.
+pub(super) fn describe(folder: &Path) -> Result<CheckpointManifest, RegistryError> {
     let mut files = BTreeMap::new();
     for name in CHECKPOINT_FILES {
-        let source = from.join(name);
-        // a link could lead anywhere
-        if !source.symlink_metadata().is_ok_and(|found| found.is_file()) {
-            return Err(RegistryError::Incomplete { file: name });
-        }
-        files.insert(name.to_owned(), copy(&source, &draft.join(name))?);
+        let source = plain_file(folder, name)?;
+        files.insert(name.to_owned(), read(&source, |_| Ok(()))?);
     }
-    let manifest = CheckpointManifest::new(files);
+    Ok(CheckpointManifest::new(files))
+}
+
+/// A checkpoint's file in a folder. A link could lead anywhere.
+fn plain_file(folder: &Path, name: &'static str) -> Result<PathBuf, RegistryError> {
+    let path = folder.join(name);
+    match path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        true => Ok(path),
+        false => Err(RegistryError::Incomplete { file: name }),
+    }
+}
+
+/// Writes the manifest, and waits until the disk has the draft's names.
+fn seal(draft: &Path, manifest: &CheckpointManifest) -> Result<(), RegistryError> {
     let path = draft.join(MANIFEST_FILE);
     let write = || -> std::io::Result<()> {
         let mut file = File::create_new(&path)?;
@@ -61,16 +91,25 @@ fn write_draft(draft: &Path, from: &Path) -> Result<CheckpointManifest, Registry
         file.sync_all()
     };
     write().map_err(|source| RegistryError::file(&path, source))?;
-    sync_names(draft)?;
-    Ok(manifest)
+    sync_names(draft)
 }
 
 /// Copies a file and waits until the disk has it.
 fn copy(from: &Path, to: &Path) -> Result<FileRecord, RegistryError> {
-    let reading = |source| RegistryError::file(from, source);
     let writing = |source| RegistryError::file(to, source);
-    let mut input = File::open(from).map_err(reading)?;
     let mut output = File::create_new(to).map_err(writing)?;
+    let record = read(from, |piece| output.write_all(piece).map_err(writing))?;
+    output.sync_all().map_err(writing)?;
+    Ok(record)
+}
+
+/// Reads a file in pieces; its size and hash.
+fn read(
+    from: &Path,
+    mut take: impl FnMut(&[u8]) -> Result<(), RegistryError>,
+) -> Result<FileRecord, RegistryError> {
+    let reading = |source| RegistryError::file(from, source);
+    let mut input = File::open(from).map_err(reading)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER];
     let mut bytes = 0;
@@ -80,10 +119,9 @@ fn copy(from: &Path, to: &Path) -> Result<FileRecord, RegistryError> {
             break;
         }
         hasher.update(&buffer[..count]);
-        output.write_all(&buffer[..count]).map_err(writing)?;
+        take(&buffer[..count])?;
         bytes += count as u64;
     }
-    output.sync_all().map_err(writing)?;
     Ok(FileRecord {
         bytes,
         blake3: hasher.finalize().to_hex().to_string(),

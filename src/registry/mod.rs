@@ -2,18 +2,25 @@
 //!
 //! Files lie below the data folder, in folders named after their content and never changed; rows
 //! that say what they are lie in the store. Files come first and rows second, so a row never names
-//! files that are not there. Every byte is checked against the name before it is used.
+//! files that are not there. Every byte is checked against the name before it is used. With a
+//! bucket the files are there too, and what the data folder lacks, or has damaged, is fetched.
 
 mod error;
 mod files;
 mod history;
 mod manifest;
+mod of_job;
+mod remote;
 mod retention;
 mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
+use self::remote::Place;
+use crate::storage::Bucket;
 use crate::store::{
     PolicyChange, PolicyCheckpointRow, PolicyHistoryRow, PolicyRow, Store, Written,
 };
@@ -22,6 +29,7 @@ pub use error::RegistryError;
 pub use files::CHECKPOINT_FILES;
 pub use history::live_before;
 pub use manifest::{CheckpointId, CheckpointManifest, FileRecord, MANIFEST_FILE};
+pub use of_job::{JobContent, JobShelf, content_of};
 
 /// The folder below the data folder.
 const FOLDER: &str = "checkpoints";
@@ -31,6 +39,7 @@ const FOLDER: &str = "checkpoints";
 pub struct Registry {
     root: Arc<Path>,
     store: Store,
+    bucket: Option<Bucket>,
 }
 
 /// A checkpoint to be added.
@@ -42,8 +51,11 @@ pub struct NewCheckpoint {
     pub folder: PathBuf,
     /// Where it came from, such as a job's id.
     pub origin: String,
-    /// What was measured of it, JSON.
-    pub evaluation: String,
+    /// Reads from its folder what was measured of it, JSON.
+    pub evaluation: fn(&Path) -> String,
+    /// What the files must be, where a job wrote them; with a bucket the folder need not be on
+    /// this machine.
+    pub content: Option<JobContent>,
     /// Seconds since 1970, now.
     pub at: i64,
 }
@@ -57,23 +69,50 @@ impl Registry {
         let root: Arc<Path> = data_dir.join(FOLDER).into();
         let made = Arc::clone(&root);
         blocking(move || files::make_root(&made)).await?;
-        Ok(Self { root, store })
+        Ok(Self {
+            root,
+            store,
+            bucket: None,
+        })
+    }
+
+    /// The same with a bucket that has every file too.
+    #[must_use]
+    pub fn with_bucket(self, bucket: Option<Bucket>) -> Self {
+        Self { bucket, ..self }
     }
 
     /// Copies a folder's files and adds the checkpoint as a candidate. The same content has the
     /// same id, and is kept once.
     ///
     /// # Errors
-    /// A file is missing or cannot be copied, or the store fails.
+    /// A file is missing, damaged or cannot be copied, or the bucket or the store fails.
     pub async fn add(&self, new: NewCheckpoint) -> Result<CheckpointId, RegistryError> {
-        let (root, folder) = (Arc::clone(&self.root), new.folder);
-        let (id, bytes) = blocking(move || files::import(&root, &folder)).await?;
+        let (root, folder, content) = (Arc::clone(&self.root), new.folder, new.content);
+        let (bucket, own, read) = (self.bucket.clone(), self.place(), new.evaluation);
+        let runtime = Handle::current();
+        let work = move || {
+            let (id, bytes) = match content {
+                None => files::import(&root, &folder)?,
+                Some(content) => {
+                    let of_job = |bucket| of_job::place(bucket, &runtime, &content.job);
+                    let fallback = bucket.as_ref().map(of_job);
+                    import_as(&root, &folder, &content.id, fallback.as_ref())?
+                }
+            };
+            let folder = root.join(id.as_str());
+            if let Some(own) = own {
+                own.upload(&folder)?;
+            }
+            Ok((id, bytes, read(&folder)))
+        };
+        let (id, bytes, evaluation) = blocking(work).await?;
         let row = PolicyCheckpointRow {
             policy: new.policy,
             id: id.to_string(),
             stage: "candidate".to_owned(),
             origin: new.origin,
-            evaluation: new.evaluation,
+            evaluation,
             bytes,
             created_at: new.at,
         };
@@ -82,12 +121,26 @@ impl Registry {
     }
 
     /// The folder of a checkpoint, after every file of it was read and found as it was written.
+    /// What is missing or damaged is fetched from the bucket, where there is one.
     ///
     /// # Errors
     /// It is not there, or any bit of it has changed.
     pub async fn checked(&self, id: &CheckpointId) -> Result<PathBuf, RegistryError> {
-        let (root, id) = (Arc::clone(&self.root), id.clone());
-        blocking(move || verify::checked(&root, &id)).await
+        let (root, id, own) = (Arc::clone(&self.root), id.clone(), self.place());
+        let work = move || match (verify::checked(&root, &id), own) {
+            (Err(RegistryError::NotThere { .. } | RegistryError::Damaged { .. }), Some(own)) => {
+                own.fetch(&root, &id)?;
+                verify::checked(&root, &id)
+            }
+            (found, _) => found,
+        };
+        blocking(work).await
+    }
+
+    /// Its own place in the bucket. Called from within the runtime.
+    fn place(&self) -> Option<Place> {
+        let bucket = self.bucket.clone()?;
+        Some(Place::new(bucket, Handle::current(), remote::OWN))
     }
 
     /// Every policy that was ever changed.
@@ -172,12 +225,42 @@ impl Registry {
             }
             let shared = all.iter().any(|row| row.id == id && row.policy != policy);
             if let (false, Ok(gone)) = (shared, CheckpointId::parse(&id)) {
-                let root = Arc::clone(&self.root);
-                blocking(move || files::remove(&root, &gone)).await?;
+                let (root, own) = (Arc::clone(&self.root), self.place());
+                let work = move || {
+                    files::remove(&root, &gone)?;
+                    own.map_or(Ok(()), |own| own.remove(&gone))
+                };
+                blocking(work).await?;
             }
             removed.push(id);
         }
         Ok(removed)
+    }
+}
+
+/// Imports what must have this content: from the folder where it is there and has it, else from
+/// where its worker uploaded it.
+fn import_as(
+    root: &Path,
+    folder: &Path,
+    id: &CheckpointId,
+    uploaded: Option<&Place>,
+) -> Result<(CheckpointId, i64), RegistryError> {
+    let here = match files::describe(folder) {
+        Ok(manifest) if CheckpointId::of(&manifest.to_bytes()) == *id => {
+            files::import(root, folder)
+        }
+        Ok(_) => Err(RegistryError::damaged(
+            id,
+            "one of its files",
+            "is not what its job wrote",
+        )),
+        Err(_) if !folder.exists() => Err(RegistryError::NotThere { id: id.to_string() }),
+        Err(error) => Err(error),
+    };
+    match (here, uploaded) {
+        (Err(_), Some(uploaded)) => Ok((id.clone(), uploaded.fetch(root, id)?)),
+        (here, _) => here,
     }
 }
 

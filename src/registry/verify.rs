@@ -9,7 +9,7 @@ use super::manifest::{CheckpointId, CheckpointManifest, FileRecord, MANIFEST_FIL
 
 const BUFFER: usize = 1 << 20;
 /// A manifest lists three files; anything much larger is none.
-const MANIFEST_LIMIT: u64 = 64 << 10;
+pub(super) const MANIFEST_LIMIT: u64 = 64 << 10;
 
 /// The folder of a checkpoint that is as it was written.
 pub(super) fn checked(root: &Path, id: &CheckpointId) -> Result<PathBuf, RegistryError> {
@@ -17,11 +17,7 @@ pub(super) fn checked(root: &Path, id: &CheckpointId) -> Result<PathBuf, Registr
     if !folder.is_dir() {
         return Err(RegistryError::NotThere { id: id.to_string() });
     }
-    let damaged = |file: &str, problem: String| RegistryError::Damaged {
-        id: id.to_string(),
-        file: file.to_owned(),
-        problem,
-    };
+    let damaged = |file: &str, problem: String| RegistryError::damaged(id, file, problem);
     let manifest = read_manifest(&folder, id).map_err(|problem| damaged(MANIFEST_FILE, problem))?;
     for (name, record) in &manifest.files {
         check(&folder.join(name), record).map_err(|problem| damaged(name, problem))?;

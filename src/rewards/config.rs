@@ -52,3 +52,42 @@ pub fn build(config: &RewardConfig) -> Result<Box<dyn RewardModel>, RewardError>
         RewardConfig::Judge(config) => Ok(Box::new(JudgeReward::new(config)?)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_has_defaults_and_takes_no_field_that_is_none() {
+        let http = json!({"kind": "http", "url": "http://h/x", "shape": "tei_rerank"});
+        let judge = json!({"kind": "judge", "url": "http://h/chat/completions", "model": "m",
+            "rubric": "r"});
+        for config in [http, judge] {
+            let read = |more: serde_json::Value| {
+                let mut config = config.clone();
+                for (name, value) in more.as_object().expect("an object") {
+                    config[name] = value.clone();
+                }
+                serde_json::from_value::<RewardConfig>(config)
+            };
+            let found = read(json!({"retries": 2, "timeout_seconds": 3})).expect("sound");
+            let call = match &found {
+                RewardConfig::Http(config) => &config.call,
+                RewardConfig::Judge(config) => &config.call,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((call.retries, call.parallel, call.backoff_ms), (2, 4, 500));
+            assert_eq!(call.timeout_seconds, 3.0);
+            let written = serde_json::to_value(&found).expect("JSON");
+            assert_eq!(written["url"], config["url"]);
+            assert_eq!(
+                serde_json::from_value::<RewardConfig>(written).expect("sound"),
+                found
+            );
+            let error = read(json!({"retires": 2})).expect_err("no such field");
+            assert!(error.to_string().contains("retires"), "{error}");
+        }
+    }
+}

@@ -52,6 +52,8 @@ pub struct CheckpointRow {
     pub folder: String,
     /// Numbers at that step, JSON.
     pub metrics: String,
+    /// What its files hold, by the registry's id; `None` where it is no policy.
+    pub content: Option<String>,
     /// Seconds since 1970.
     pub created_at: i64,
 }
@@ -91,9 +93,9 @@ const STOP: &str = "UPDATE jobs SET \
     wanted = 'run', lease_until = 0, updated_at = $3, events = events + 1 \
     WHERE id = $1 AND attempt = $2 AND state = 'running' RETURNING events, state, step";
 const INSERT_CHECKPOINT: &str = "INSERT INTO job_checkpoints (job, step, attempt, folder, \
-    metrics, created_at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (job, step) DO UPDATE SET \
-    attempt = excluded.attempt, folder = excluded.folder, metrics = excluded.metrics, \
-    created_at = excluded.created_at";
+    metrics, content, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (job, step) \
+    DO UPDATE SET attempt = excluded.attempt, folder = excluded.folder, \
+    metrics = excluded.metrics, content = excluded.content, created_at = excluded.created_at";
 const DELETE_CHECKPOINT: &str = "DELETE FROM job_checkpoints WHERE job = $1 AND step = $2 \
     AND EXISTS (SELECT id FROM jobs WHERE id = $1 AND attempt = $3 AND state = 'running')";
 
@@ -153,6 +155,7 @@ impl Store {
                             .bind(fence.attempt)
                             .bind(&checkpoint.folder)
                             .bind(&checkpoint.metrics)
+                            .bind(&checkpoint.content)
                             .bind(checkpoint.created_at)
                             .execute(&mut *work)
                             .await?;

@@ -144,7 +144,7 @@ const EVENTS_BEFORE: &str = "SELECT job, seq, attempt, level, kind, message, dat
     FROM job_events WHERE job = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
 const EVENTS_AFTER: &str = "SELECT job, seq, attempt, level, kind, message, data, created_at \
     FROM job_events WHERE job = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-const CHECKPOINTS: &str = "SELECT job, step, attempt, folder, metrics, created_at \
+const CHECKPOINTS: &str = "SELECT job, step, attempt, folder, metrics, content, created_at \
     FROM job_checkpoints WHERE job = $1 AND step < $2 ORDER BY step DESC LIMIT $3";
 const OPEN: &str = "SELECT id FROM jobs WHERE state = 'queued' OR state = 'running' LIMIT 1";
 pub(super) const INSERT_EVENT: &str = "INSERT INTO job_events (job, seq, attempt, level, kind, \

@@ -14,7 +14,7 @@ use super::dialect::migrator;
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 8;
 
-const STEPS: [(i64, &str, &str); 3] = [
+const STEPS: [(i64, &str, &str); 4] = [
     (
         1,
         "profiles and keys",
@@ -29,6 +29,11 @@ const STEPS: [(i64, &str, &str); 3] = [
         3,
         "policies",
         include_str!("migrations/postgres/0003_policies.sql"),
+    ),
+    (
+        4,
+        "content of checkpoints",
+        include_str!("migrations/postgres/0004_content_of_checkpoints.sql"),
     ),
 ];
 

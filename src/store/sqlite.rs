@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// SQLite writes one at a time; more connections only let reads pass by.
 const CONNECTIONS: u32 = 4;
 
-const STEPS: [(i64, &str, &str); 3] = [
+const STEPS: [(i64, &str, &str); 4] = [
     (
         1,
         "profiles and keys",
@@ -33,6 +33,11 @@ const STEPS: [(i64, &str, &str); 3] = [
         3,
         "policies",
         include_str!("migrations/sqlite/0003_policies.sql"),
+    ),
+    (
+        4,
+        "content of checkpoints",
+        include_str!("migrations/sqlite/0004_content_of_checkpoints.sql"),
     ),
 ];
 

@@ -85,7 +85,7 @@ pub fn save<M: Serialize>(
     meta: &M,
 ) -> Result<PathBuf, TrainingError> {
     let root = job.join("state");
-    let folder = root.join(format!("step-{step:08}"));
+    let folder = root.join(folder_name(step));
     let draft = root.join(format!(".draft-{step:08}"));
     remove(&draft)?;
     fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
@@ -115,6 +115,10 @@ pub fn save<M: Serialize>(
         remove(old)?;
     }
     Ok(folder)
+}
+
+fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
 }
 
 /// The newest state under `job/state`, checked against its hashes; `None` where none was saved.
@@ -178,7 +182,7 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
                 continue;
             }
         };
-        let target = new.join(format!("step-{:08}", manifest.step));
+        let target = new.join(folder_name(manifest.step));
         let draft = new.join(format!(".draft-{:08}", manifest.step));
         remove(&draft)?;
         fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
@@ -243,6 +247,13 @@ fn manifest(folder: &Path) -> Result<Manifest, TrainingError> {
     if manifest.format_version != FORMAT_VERSION {
         let version = manifest.format_version;
         let reason = format!("format {version}, this program reads {FORMAT_VERSION}");
+        return Err(damaged(folder, reason));
+    }
+    // no hash covers the manifest itself: its hashes and names fail by themselves, its step must
+    // be held against the folder's name
+    let step = manifest.step;
+    if folder.file_name() != Some(folder_name(step).as_ref()) {
+        let reason = format!("manifest.json states step {step}");
         return Err(damaged(folder, reason));
     }
     Ok(manifest)
@@ -396,6 +407,24 @@ mod tests {
         }
         assert_eq!(carry_over(old.path(), new.path()).unwrap().step, Some(2));
         assert!(new.path().join("metrics.jsonl").exists());
+    }
+
+    #[test]
+    fn any_flipped_bit_of_any_file_of_a_state_is_found() {
+        let job = tempfile::tempdir().unwrap();
+        let folder = save(job.path(), 12, &tensors(0.5), &vec![7u64; 3]).unwrap();
+        verify(&folder).unwrap();
+        for name in ["tensors.safetensors", "state.json", "manifest.json"] {
+            let path = folder.join(name);
+            let sound = fs::read(&path).unwrap();
+            for bit in 0..sound.len() * 8 {
+                let mut bytes = sound.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, bytes).unwrap();
+                assert!(verify(&folder).is_err(), "bit {bit} of {name}");
+            }
+            fs::write(&path, sound).unwrap();
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-"""The official `openai` client against the admin routes: files, jobs, events, checkpoints."""
+"""The official `openai` client against the admin routes: files, jobs, events, checkpoints, and the
+promotion of one of them."""
 
 import json
 import sys
@@ -95,8 +96,34 @@ assert lines[-1] == "data: [DONE]" and len(lines) == len(events) + 1, lines
 checkpoint = next(iter(jobs.checkpoints.list(job.id)))
 assert checkpoint.step_number == 3 and checkpoint.metrics.score is not None, checkpoint
 
+
+def promote(which, **terms):
+    # OpenAI has no such route; its client posts to any
+    path = f"/fine_tuning/jobs/{job.id}/checkpoints/{which}/promote"
+    return client.post(path, cast_to=object, body=terms)
+
+
+measured = {
+    "evaluation": {"prompts": questions, "grid": 3, "max_tokens": 8},
+    "gate": {"min_spearman": -1.0, "baseline": "nothing"},
+}
+gate = refused(openai.ConflictError, "gate_refused", lambda: promote(checkpoint.id, expected_version=0))
+assert "was not measured" in gate, gate
+live = promote(checkpoint.id, expected_version=0, **measured)
+assert (live["id"], live["version"]) == (job.fine_tuned_model, 1), live
+assert live["checkpoint"] == checkpoint.model_extra["content"], live
+stale = lambda: promote(checkpoint.id, expected_version=0, **measured)
+refused(openai.ConflictError, "version_mismatch", stale)
+refused(openai.NotFoundError, "checkpoint_not_found", lambda: promote("ftckpt-0-3", expected_version=1))
+answer = openai.OpenAI(base_url=f"{url}/v1", api_key="none").chat.completions.create(
+    model=job.fine_tuned_model, messages=[{"role": "user", "content": questions[0]}], max_tokens=4
+)
+assert answer.steering["policy_version"] == live["policy_version"], answer
+
 paused = jobs.retrieve(paused.id)
 assert paused.status == "paused", paused
+assert [each.id for each in jobs.list(metadata={"team": "a"})] == [paused.id]
+assert not list(jobs.list(metadata={"team": "b"}))
 assert jobs.resume(paused.id).status in ("queued", "running")
 cancelled = jobs.cancel(paused.id)
 assert cancelled.status in ("cancelled", "running"), cancelled
@@ -134,4 +161,4 @@ while job.status not in ("succeeded", "failed", "cancelled"):
 assert job.status == "succeeded" and job.trained_tokens > 0, job
 checkpoint = next(iter(jobs.checkpoints.list(job.id)))
 assert checkpoint.metrics.valid_loss is not None, checkpoint
-print(f"openai {openai.__version__}: files, jobs, events and checkpoints as expected")
+print(f"openai {openai.__version__}: files, jobs, events, checkpoints, promotion as expected")

@@ -36,6 +36,8 @@ export STEERSMAN="$binary"
 "$python" tests/e2e/openapi_cases.py
 "$python" tests/e2e/soak.py 20
 "$python" tests/e2e/fine_tuning.py "$url"
+"$python" tests/e2e/bucket.py
+"$python" tests/e2e/kills.py 12
 
 browser=$(command -v chromium || true)
 if [ -z "$browser" ] && [ "${CI:-}" = true ]; then

@@ -11,11 +11,12 @@ BINARY = os.environ.get("STEERSMAN", "target/release/steersman")
 
 
 class Server:
-    """A running server. Leaving its context ends it."""
+    """A running server, with state of its own unless it is given some. Leaving its context ends
+    it."""
 
-    def __init__(self, *flags, keys=None):
+    def __init__(self, *flags, keys=None, data_dir=None, environment=None):
         self._folder = tempfile.TemporaryDirectory()
-        self.data_dir = pathlib.Path(self._folder.name)
+        self.data_dir = pathlib.Path(data_dir or self._folder.name)
         self._log = open(self.data_dir / "log", "w")
         self.keys = {name: self._make_key(name, *options) for name, options in (keys or {}).items()}
         self.process = subprocess.Popen(
@@ -23,6 +24,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            env=os.environ | (environment or {}),
         )
         line = self.process.stdout.readline()
         assert " ready on " in line, f"the server said {line!r}: {self.log()}"

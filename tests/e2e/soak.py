@@ -50,7 +50,7 @@ async def stream(address, request, leave_after=None):
     try:
         body = json.dumps(request)
         writer.write(
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: soak\r\nconnection: close\r\n"
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
         )
         status = await reader.readline()

@@ -49,7 +49,8 @@ impl Place {
             policy: "kind".to_owned(),
             folder: folder.to_owned(),
             origin: "a test".to_owned(),
-            evaluation: "null".to_owned(),
+            evaluation: |_| "null".to_owned(),
+            content: None,
             at,
         };
         self.registry.add(new).await

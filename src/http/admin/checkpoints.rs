@@ -1,4 +1,5 @@
-//! `GET /admin/v1/fine_tuning/jobs/{id}/checkpoints`: what a job wrote that can be served.
+//! `GET /admin/v1/fine_tuning/jobs/{id}/checkpoints` and `POST …/{checkpoint_id}/promote`: what a
+//! job wrote that can be served, and serving it.
 
 use std::sync::Arc;
 
@@ -9,9 +10,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::page::{IdPath, Page, PageQuery, numbered_cursor, numbered_id, read};
+use super::page::{IdPath, Page, PageQuery, number_of, numbered_cursor, numbered_id, read};
+use super::policies::promote;
+use super::policy_shapes::{PromoteJobCheckpoint, PromotedBody};
+use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::service::{App, CheckpointInfo};
+use crate::service::{App, CheckpointInfo, FineTuningError};
 
 const PREFIX: &str = "ftckpt";
 
@@ -36,8 +40,11 @@ pub(super) struct CheckpointBody {
     /// Numbers of that step.
     #[schema(value_type = Object)]
     metrics: Value,
-    /// Its folder, below the data folder: an adapter or a model, a policy's with `steering.json`.
+    /// Its folder, below the worker's data folder: an adapter or a model, a policy's with
+    /// `steering.json`.
     folder: String,
+    /// A policy's id as a checkpoint of the registry: the blake3 of the list of its files' hashes.
+    content: Option<String>,
 }
 
 impl CheckpointBody {
@@ -51,6 +58,7 @@ impl CheckpointBody {
             step_number: checkpoint.step,
             metrics: checkpoint.metrics,
             folder: checkpoint.folder,
+            content: checkpoint.content,
         }
     }
 }
@@ -78,4 +86,42 @@ pub(super) async fn list_job_checkpoints(
     let (found, more) = app.job_checkpoints(&id, after, query.limit()?).await?;
     let found = found.into_iter().map(|c| CheckpointBody::of(&id, c));
     Ok(Json(Page::new(found.collect(), more, |c| &c.id)))
+}
+
+/// Let a job's checkpoint answer, as the promotion of a policy does. Only policies can be
+/// promoted: adapters that were trained with objectives.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/fine_tuning/jobs/{id}/checkpoints/{checkpoint_id}/promote",
+    operation_id = "promote_job_checkpoint",
+    tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job's id."),
+        ("checkpoint_id" = String, Path, description = "The checkpoint's id."),
+    ),
+    request_body = PromoteJobCheckpoint,
+    responses(
+        (status = 200, description = "It answers.", body = PromotedBody),
+        (status = 400, description = "The request or the checkpoint cannot be used.",
+         body = ErrorBody),
+        (status = 404, description = "No such job or checkpoint.", body = ErrorBody),
+        (status = 409, description = "The policy is of another version, the gate refuses, or the \
+         checkpoint is damaged; what was live still is.", body = ErrorBody),
+    )
+)]
+pub(super) async fn promote_job_checkpoint(
+    State(app): State<Arc<App>>,
+    IdPath((job, checkpoint)): IdPath<(String, String)>,
+    JsonBody(mut body): JsonBody<PromoteJobCheckpoint>,
+) -> Result<Json<PromotedBody>, ApiError> {
+    let found = match number_of(&checkpoint, PREFIX, &job) {
+        Some(step) => app.job_checkpoint(&job, step).await?,
+        None => app.job(&job).await.map(|_| None)?,
+    };
+    let (info, source) = found.ok_or_else(|| FineTuningError::NoCheckpoint {
+        job: job.clone(),
+        checkpoint: checkpoint.chars().take(80).collect(),
+    })?;
+    let policy = body.policy.take().unwrap_or(info.model);
+    promote(&app, policy, source, body.into()).await
 }

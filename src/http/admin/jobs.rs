@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use utoipa::IntoResponses;
 
 use super::job_shapes::{CreateJob, JobBody};
 use super::page::{IdPath, Page, PageQuery, cursor, read};
@@ -41,7 +42,11 @@ pub(super) async fn create_job(
     path = "/admin/v1/fine_tuning/jobs",
     operation_id = "list_jobs",
     tag = "jobs",
-    params(PageQuery),
+    params(
+        PageQuery,
+        ("metadata" = Option<HashMap<String, String>>, Query, style = DeepObject, explode,
+         description = "Only jobs with these entries in their `metadata`: `metadata[team]=a`."),
+    ),
     responses(
         (status = 200, description = "A page of jobs.", body = Page<JobBody>),
         (status = 400, description = "A query that cannot be used.", body = ErrorBody),
@@ -49,13 +54,28 @@ pub(super) async fn create_job(
 )]
 pub(super) async fn list_jobs(
     State(app): State<Arc<App>>,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result<Json<Page<JobBody>>, ApiError> {
-    let query = read(query, "`after` and `limit`")?;
+    let takes = "`after`, `limit` and `metadata[NAME]`";
+    let (metadata, rest) = split_metadata(read(query, takes)?);
+    let query = PageQuery::of_pairs(rest, takes)?;
     let after = cursor(query.after.as_deref(), "ftjob-")?;
-    let (jobs, more) = app.jobs(after, query.limit()?).await?;
+    let (jobs, more) = app.jobs(after, query.limit()?, &metadata).await?;
     let jobs = jobs.into_iter().map(JobBody::from).collect();
     Ok(Json(Page::new(jobs, more, |job| &job.id)))
+}
+
+/// The entries `metadata[NAME]` of a query, and the others.
+fn split_metadata(pairs: Vec<(String, String)>) -> (Vec<(String, String)>, Vec<(String, String)>) {
+    let (mut metadata, mut rest) = (Vec::new(), Vec::new());
+    for (name, value) in pairs {
+        let inner = name.strip_prefix("metadata[");
+        match inner.and_then(|inner| inner.strip_suffix(']')) {
+            Some(inner) => metadata.push((inner.to_owned(), value)),
+            None => rest.push((name, value)),
+        }
+    }
+    (metadata, rest)
 }
 
 /// Read a job.
@@ -77,6 +97,21 @@ pub(super) async fn get_job(
     Ok(Json(app.job(&id).await?.into()))
 }
 
+/// What turning a job is answered with.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only what it tells the document is used")]
+enum Turned {
+    /// The job; `asked` while its worker has not followed yet.
+    #[response(status = 200)]
+    Job(JobBody),
+    /// No such job.
+    #[response(status = 404)]
+    NoJob(ErrorBody),
+    /// It is over.
+    #[response(status = 409)]
+    Over(ErrorBody),
+}
+
 /// End a job for good; one that runs ends within a step.
 #[utoipa::path(
     post,
@@ -84,18 +119,13 @@ pub(super) async fn get_job(
     operation_id = "cancel_job",
     tag = "jobs",
     params(("id" = String, Path, description = "The job's id.")),
-    responses(
-        (status = 200, description = "The job; `asked` while its worker has not followed yet.",
-         body = JobBody),
-        (status = 404, description = "No such job.", body = ErrorBody),
-        (status = 409, description = "It is over.", body = ErrorBody),
-    )
+    responses(Turned)
 )]
 pub(super) async fn cancel_job(
     State(app): State<Arc<App>>,
     IdPath(id): IdPath,
 ) -> Result<Json<JobBody>, ApiError> {
-    Ok(Json(app.turn_job(&id, JobTurn::Cancel).await?.into()))
+    turn(&app, &id, JobTurn::Cancel).await
 }
 
 /// Let a job wait; one that runs saves after its step and waits.
@@ -105,18 +135,13 @@ pub(super) async fn cancel_job(
     operation_id = "pause_job",
     tag = "jobs",
     params(("id" = String, Path, description = "The job's id.")),
-    responses(
-        (status = 200, description = "The job; `asked` while its worker has not followed yet.",
-         body = JobBody),
-        (status = 404, description = "No such job.", body = ErrorBody),
-        (status = 409, description = "It is over.", body = ErrorBody),
-    )
+    responses(Turned)
 )]
 pub(super) async fn pause_job(
     State(app): State<Arc<App>>,
     IdPath(id): IdPath,
 ) -> Result<Json<JobBody>, ApiError> {
-    Ok(Json(app.turn_job(&id, JobTurn::Pause).await?.into()))
+    turn(&app, &id, JobTurn::Pause).await
 }
 
 /// Let a paused job go on from its last saved step.
@@ -126,15 +151,15 @@ pub(super) async fn pause_job(
     operation_id = "resume_job",
     tag = "jobs",
     params(("id" = String, Path, description = "The job's id.")),
-    responses(
-        (status = 200, description = "The job.", body = JobBody),
-        (status = 404, description = "No such job.", body = ErrorBody),
-        (status = 409, description = "It is over.", body = ErrorBody),
-    )
+    responses(Turned)
 )]
 pub(super) async fn resume_job(
     State(app): State<Arc<App>>,
     IdPath(id): IdPath,
 ) -> Result<Json<JobBody>, ApiError> {
-    Ok(Json(app.turn_job(&id, JobTurn::Resume).await?.into()))
+    turn(&app, &id, JobTurn::Resume).await
+}
+
+async fn turn(app: &App, id: &str, turn: JobTurn) -> Result<Json<JobBody>, ApiError> {
+    Ok(Json(app.turn_job(id, turn).await?.into()))
 }

@@ -36,6 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::resume_job))
         .routes(routes!(events::list_job_events))
         .routes(routes!(checkpoints::list_job_checkpoints))
+        .routes(routes!(checkpoints::promote_job_checkpoint))
         .merge(policies::routes())
 }
 

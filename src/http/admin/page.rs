@@ -3,6 +3,7 @@
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -55,6 +56,37 @@ impl PageQuery {
     pub(super) fn limit(&self) -> Result<u32, ApiError> {
         checked_limit(self.limit)
     }
+
+    /// Reads what is left of a query whose other pairs a route has taken; `takes` says what all
+    /// may be.
+    pub(super) fn of_pairs(pairs: Vec<(String, String)>, takes: &str) -> Result<Self, ApiError> {
+        let refused = |problem: String| {
+            let message = format!("the query takes {takes}: {problem}");
+            ApiError::invalid("invalid_value", message)
+        };
+        let mut query = Self {
+            after: None,
+            limit: None,
+        };
+        for (name, value) in pairs {
+            let is_first = match name.as_str() {
+                "after" => query.after.replace(value).is_none(),
+                "limit" => {
+                    let limit = value.parse();
+                    let limit = limit.map_err(|_| refused("`limit` is no number".to_owned()))?;
+                    query.limit.replace(limit).is_none()
+                }
+                _ => {
+                    let name: String = name.chars().take(80).collect();
+                    return Err(refused(format!("`{name}` is none of them")));
+                }
+            };
+            if !is_first {
+                return Err(refused(format!("`{name}` stands twice")));
+            }
+        }
+        Ok(query)
+    }
 }
 
 pub(super) fn checked_limit(limit: Option<u32>) -> Result<u32, ApiError> {
@@ -103,10 +135,7 @@ pub(super) fn numbered_cursor(
     let Some(after) = after else {
         return Ok(None);
     };
-    let number = after
-        .strip_prefix(&numbered_id(prefix, job, ""))
-        .and_then(|number| number.parse::<i64>().ok());
-    match number {
+    match number_of(after, prefix, job) {
         Some(number) => Ok(Some(number)),
         None => {
             let after: String = after.chars().take(80).collect();
@@ -116,20 +145,25 @@ pub(super) fn numbered_cursor(
     }
 }
 
+/// The number of an id that `numbered_id` made.
+pub(super) fn number_of(id: &str, prefix: &str, job: &str) -> Option<i64> {
+    id.strip_prefix(&numbered_id(prefix, job, ""))?.parse().ok()
+}
+
 /// Ids of what a job has: the prefix, the job's own digits, a number.
 pub(super) fn numbered_id(prefix: &str, job: &str, number: impl std::fmt::Display) -> String {
     let digits = job.strip_prefix("ftjob-").unwrap_or(job);
     format!("{prefix}-{digits}-{number}")
 }
 
-/// The `{id}` of a path. What is no id is left to the service, which knows them.
-pub(super) struct IdPath(pub(super) String);
+/// The `{id}` of a path, or all its ids. What is no id is left to the service, which knows them.
+pub(super) struct IdPath<T = String>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for IdPath {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for IdPath<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state)
+        let Path(id) = Path::<T>::from_request_parts(parts, state)
             .await
             .map_err(|_| {
                 let message = "the id in the path is not valid UTF-8";

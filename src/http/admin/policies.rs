@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::page::IdPath;
 use super::policy_shapes::{PolicyBody, PolicyList, PromotePolicy, PromotedBody, RollBackPolicy};
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
@@ -61,7 +62,7 @@ pub(super) async fn list_policies(
 )]
 pub(super) async fn promote_policy(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    IdPath(id): IdPath,
     JsonBody(body): JsonBody<PromotePolicy>,
 ) -> Result<Json<PromotedBody>, ApiError> {
     let source = match (&body.checkpoint, &body.folder) {
@@ -69,6 +70,7 @@ pub(super) async fn promote_policy(
         (None, Some(folder)) => CheckpointSource::Folder {
             path: PathBuf::from(folder),
             origin: "folder".to_owned(),
+            content: None,
         },
         _ => {
             let message = "name a checkpoint in `checkpoint`, by its id, or in `folder`, one of \

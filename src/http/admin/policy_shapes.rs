@@ -34,6 +34,28 @@ pub(super) struct PromotePolicy {
     pub(super) rest: Map<String, Value>,
 }
 
+/// A checkpoint of a job that shall answer.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct PromoteJobCheckpoint {
+    /// The policy whose next version it is; without it the job's own, which its
+    /// `fine_tuned_model` names.
+    pub(super) policy: Option<String>,
+    /// The policy's `version`; 0 where it was never changed.
+    #[schema(required = true, minimum = 0)]
+    expected_version: Option<i64>,
+    /// Let it answer this share of the requests; promoting it again without `canary` makes it
+    /// live, and a rollback ends it.
+    #[schema(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
+    canary: Option<f64>,
+    /// What it must have been measured at.
+    gate: Option<GateBody>,
+    /// Measure it now, beside the live policy, instead of believing its manifest.
+    evaluation: Option<EvaluationBody>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    rest: Map<String, Value>,
+}
+
 /// Bounds of the evaluation gate.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +162,20 @@ pub(super) struct PromotedBody {
     /// What the gate found: `check`, `objective`, `measured`, `bound`, `passed`, `message`.
     #[schema(value_type = Vec<Object>)]
     gate: Vec<Value>,
+}
+
+impl From<PromoteJobCheckpoint> for PromotePolicy {
+    fn from(body: PromoteJobCheckpoint) -> Self {
+        Self {
+            checkpoint: None,
+            folder: None,
+            expected_version: body.expected_version,
+            canary: body.canary,
+            gate: body.gate,
+            evaluation: body.evaluation,
+            rest: body.rest,
+        }
+    }
 }
 
 impl From<GateBody> for GateSettings {

@@ -12,6 +12,9 @@ impl From<FineTuningError> for ApiError {
             FineTuningError::Request(error) => error.into(),
             FineTuningError::Off => not_found("fine_tuning_off", message),
             FineTuningError::NoJob(_) => not_found("job_not_found", message).with_param("id"),
+            FineTuningError::NoCheckpoint { .. } => {
+                not_found("checkpoint_not_found", message).with_param("checkpoint_id")
+            }
             FineTuningError::NoFile(_) => not_found("file_not_found", message).with_param("id"),
             FineTuningError::State { .. } => conflict("job_state", message),
             FineTuningError::FileInUse { .. } => conflict("file_in_use", message),

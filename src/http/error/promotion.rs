@@ -50,6 +50,12 @@ fn from_registry(source: &RegistryError, message: String) -> ApiError {
             let message = "the data folder cannot be read or written now; the log has the cause";
             ApiError::unavailable("storage_unavailable", message, 10)
         }
+        RegistryError::Storage(_) => {
+            tracing::error!("{message}");
+            let message = "the bucket of the checkpoints cannot be read or written now; the log \
+                           has the cause";
+            ApiError::unavailable("storage_unavailable", message, 10)
+        }
         RegistryError::Store(_) => store_down(&message),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use serde::{Deserialize, Serialize};
 
 use crate::rewards::RewardError;
 
@@ -13,21 +14,42 @@ const KEY_PREFIX: &str = "STEERSMAN_REWARD_KEY";
 /// A wait between two attempts never exceeds this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// How a service is called.
-#[derive(Debug, Clone, PartialEq)]
+/// How a service is called: the part that the configurations of all services share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallSettings {
     /// The whole address, route and all.
     pub url: String,
-    /// The environment variable that holds the service's key.
+    /// The environment variable with the service's key; its name begins with
+    /// `STEERSMAN_REWARD_KEY`.
     pub api_key_env: Option<String>,
     /// How long one attempt may take, in seconds.
+    #[serde(default = "timeout_seconds")]
     pub timeout_seconds: f64,
-    /// Attempts after the first.
+    /// Attempts after the first, for answers that cannot be used too.
+    #[serde(default = "retries")]
     pub retries: u32,
     /// Wait before the second attempt, in milliseconds; it doubles with each further one.
+    #[serde(default = "backoff_ms")]
     pub backoff_ms: u64,
     /// Requests under way at once.
+    #[serde(default = "parallel")]
     pub parallel: usize,
+}
+
+fn timeout_seconds() -> f64 {
+    60.0
+}
+
+fn retries() -> u32 {
+    5
+}
+
+fn backoff_ms() -> u64 {
+    500
+}
+
+fn parallel() -> usize {
+    4
 }
 
 /// Settings that were found sound.

@@ -15,8 +15,9 @@ use crate::rewards::{Exchange, RewardError, RewardModel};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpConfig {
-    /// The whole address, route and all.
-    pub url: String,
+    /// Where it is and how it is asked.
+    #[serde(flatten)]
+    pub call: CallSettings,
     /// Whose requests it understands.
     pub shape: HttpShape,
     /// The model's name there; vLLM's shapes need it.
@@ -27,51 +28,23 @@ pub struct HttpConfig {
     #[serde(default)]
     pub transcript: Transcript,
     /// Most texts of one request.
-    #[serde(default = "defaults::batch")]
+    #[serde(default = "batch")]
     pub batch: usize,
     /// The reward is `scale` times the server's value plus `shift`.
-    #[serde(default = "defaults::one")]
+    #[serde(default = "one")]
     pub scale: f32,
     /// See `scale`.
     #[serde(default)]
     pub shift: f32,
-    /// The environment variable with the server's key; its name begins with
-    /// `STEERSMAN_REWARD_KEY`.
-    pub api_key_env: Option<String>,
-    /// How long one attempt may take, in seconds.
-    #[serde(default = "defaults::timeout_seconds")]
-    pub timeout_seconds: f64,
-    /// Attempts after the first.
-    #[serde(default = "defaults::retries")]
-    pub retries: u32,
-    /// Wait before the second attempt, in milliseconds; it doubles with each further one.
-    #[serde(default = "defaults::backoff_ms")]
-    pub backoff_ms: u64,
-    /// Requests under way at once.
-    #[serde(default = "defaults::parallel")]
-    pub parallel: usize,
 }
 
-/// Defaults that every service shares.
-pub(super) mod defaults {
-    pub(in super::super) fn batch() -> usize {
-        64
-    }
-    pub(in super::super) fn one() -> f32 {
-        1.0
-    }
-    pub(in super::super) fn timeout_seconds() -> f64 {
-        60.0
-    }
-    pub(in super::super) fn retries() -> u32 {
-        5
-    }
-    pub(in super::super) fn backoff_ms() -> u64 {
-        500
-    }
-    pub(in super::super) fn parallel() -> usize {
-        4
-    }
+fn batch() -> usize {
+    64
+}
+
+/// The `scale` that changes nothing.
+pub(super) fn one() -> f32 {
+    1.0
 }
 
 /// A reward server as a reward.
@@ -96,15 +69,7 @@ impl HttpReward {
             return Err(RewardError::setting(kind, reason));
         }
         check_line(&kind, config.scale, config.shift)?;
-        let call = CallSettings {
-            url: config.url.clone(),
-            api_key_env: config.api_key_env.clone(),
-            timeout_seconds: config.timeout_seconds,
-            retries: config.retries,
-            backoff_ms: config.backoff_ms,
-            parallel: config.parallel,
-        };
-        let call = call.check(&kind)?;
+        let call = config.call.check(&kind)?;
         Ok(Self {
             name: format!("{kind} at {}", call.uri.host().unwrap_or_default()),
             config: config.clone(),

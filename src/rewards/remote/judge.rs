@@ -11,7 +11,7 @@ use super::call::CallSettings;
 use super::client::{Client, Question};
 use super::error::ServiceError;
 use super::grade::grades;
-use super::http::{check_line, defaults};
+use super::http::{check_line, one};
 use crate::rewards::{Exchange, RewardError, RewardModel};
 use crate::types::Role;
 
@@ -34,8 +34,9 @@ pub enum JudgeMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeConfig {
-    /// The whole address; it ends in `/chat/completions`.
-    pub url: String,
+    /// Where it is and how it is asked; its address ends in `/chat/completions`.
+    #[serde(flatten)]
+    pub call: CallSettings,
     /// The model's name there.
     pub model: String,
     /// What deserves a 10 and what a 1.
@@ -50,26 +51,11 @@ pub struct JudgeConfig {
     #[serde(default)]
     pub temperature: f32,
     /// The reward is `scale` times the grade plus `shift`.
-    #[serde(default = "defaults::one")]
+    #[serde(default = "one")]
     pub scale: f32,
     /// See `scale`.
     #[serde(default)]
     pub shift: f32,
-    /// The environment variable with the service's key; its name begins with
-    /// `STEERSMAN_REWARD_KEY`.
-    pub api_key_env: Option<String>,
-    /// How long one attempt may take, in seconds.
-    #[serde(default = "defaults::timeout_seconds")]
-    pub timeout_seconds: f64,
-    /// Attempts after the first, for replies without a grade too.
-    #[serde(default = "defaults::retries")]
-    pub retries: u32,
-    /// Wait before the second attempt, in milliseconds; it doubles with each further one.
-    #[serde(default = "defaults::backoff_ms")]
-    pub backoff_ms: u64,
-    /// Requests under way at once.
-    #[serde(default = "defaults::parallel")]
-    pub parallel: usize,
 }
 
 fn max_tokens() -> u32 {
@@ -91,7 +77,7 @@ impl JudgeReward {
     pub fn new(config: &JudgeConfig) -> Result<Self, RewardError> {
         let kind = "judge";
         let fail = |reason: String| Err(RewardError::setting(kind, reason));
-        if !config.url.ends_with("/chat/completions") {
+        if !config.call.url.ends_with("/chat/completions") {
             return fail("`url` does not end in /chat/completions".to_owned());
         }
         if config.rubric.trim().is_empty() {
@@ -106,15 +92,7 @@ impl JudgeReward {
             return fail(format!("`max_tokens` is {value}, expected 8 or more"));
         }
         check_line(kind, config.scale, config.shift)?;
-        let call = CallSettings {
-            url: config.url.clone(),
-            api_key_env: config.api_key_env.clone(),
-            timeout_seconds: config.timeout_seconds,
-            retries: config.retries,
-            backoff_ms: config.backoff_ms,
-            parallel: config.parallel,
-        };
-        let client = Client::new(call.check(kind)?);
+        let client = Client::new(config.call.check(kind)?);
         Ok(Self {
             name: format!("judge {}", config.model),
             config: config.clone(),

@@ -15,6 +15,17 @@ pub enum FineTuningError {
     /// No such job.
     #[error("no fine-tuning job has the id `{0}`; GET /admin/v1/fine_tuning/jobs lists them")]
     NoJob(String),
+    /// No such checkpoint of the job.
+    #[error(
+        "the job {job} has no checkpoint `{checkpoint}`; GET \
+         /admin/v1/fine_tuning/jobs/{job}/checkpoints lists them"
+    )]
+    NoCheckpoint {
+        /// Which job.
+        job: String,
+        /// What was asked for.
+        checkpoint: String,
+    },
     /// No such file.
     #[error("no file has the id `{0}`; GET /admin/v1/files lists them")]
     NoFile(String),

@@ -6,13 +6,18 @@ use super::method_input::MethodInput;
 use super::spec::{Found, JobSpec};
 use super::{FileInfo, FineTuningError, NewJobInput};
 use crate::jobs::{JobId, JobStatus, JobTrouble, now_ms};
+use crate::registry::{CheckpointId, JobContent};
 use crate::service::App;
 use crate::service::app::clipped;
 use crate::service::keys::now;
+use crate::service::promotion::CheckpointSource;
 use crate::store::{
     CheckpointRow, EventDraft, EventRow, JobDraft, JobRow, JobTurn, StoreError, Turned,
 };
 use crate::training::data::RowKind;
+
+/// Jobs that are read at once where some are looked for.
+const LOOKED_THROUGH: u32 = 500;
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,10 +94,14 @@ pub struct CheckpointInfo {
     pub step: i64,
     /// Its name.
     pub name: String,
+    /// The name of what its job makes.
+    pub model: String,
     /// Where it lies, below the data folder.
     pub folder: String,
     /// Numbers at that step.
     pub metrics: Value,
+    /// The id of what its files hold; `None` where it is no policy.
+    pub content: Option<String>,
     /// Seconds since 1970.
     pub created_at: i64,
 }
@@ -207,7 +216,8 @@ impl App {
         Ok(JobInfo::of(&row)?)
     }
 
-    /// Up to `limit` jobs, newest first, behind the job `after`; and whether there are more.
+    /// Up to `limit` jobs, newest first, behind the job `after`; only those whose metadata have all
+    /// these entries. And whether there are more.
     ///
     /// # Errors
     /// They cannot be read.
@@ -215,13 +225,40 @@ impl App {
         &self,
         after: Option<&str>,
         limit: u32,
+        metadata: &[(String, String)],
     ) -> Result<(Vec<JobInfo>, bool), FineTuningError> {
         let (_, store) = self.fine_tuning()?;
-        let mut rows = store.jobs(after, limit + 1).await?;
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        let jobs = rows.iter().map(JobInfo::of).collect::<Result<_, _>>()?;
-        Ok((jobs, more))
+        let wanted = limit as usize;
+        let has = |job: &JobInfo| {
+            let entry = |name: &String| job.metadata.get(name).and_then(Value::as_str);
+            metadata
+                .iter()
+                .all(|(name, value)| entry(name) == Some(value.as_str()))
+        };
+        // metadata lie inside of documents, which the databases read differently, so they are
+        // looked through here
+        let at_once = if metadata.is_empty() {
+            limit + 1
+        } else {
+            LOOKED_THROUGH
+        };
+        let mut after = after.map(str::to_owned);
+        let mut found = Vec::new();
+        loop {
+            let rows = store.jobs(after.as_deref(), at_once).await?;
+            let is_last = rows.len() < at_once as usize;
+            after = rows.last().map(|row| row.id.clone());
+            let jobs = rows
+                .iter()
+                .map(JobInfo::of)
+                .collect::<Result<Vec<_>, _>>()?;
+            found.extend(jobs.into_iter().filter(|job| has(job)));
+            if is_last || found.len() > wanted {
+                let more = found.len() > wanted;
+                found.truncate(wanted);
+                return Ok((found, more));
+            }
+        }
     }
 
     /// Cancels, pauses or resumes a job. One that runs is asked, and follows within a step. What
@@ -331,6 +368,33 @@ impl App {
         let infos = rows.into_iter().map(|row| CheckpointInfo::of(row, &name));
         Ok((infos.collect(), more))
     }
+
+    /// A job's checkpoint of a step, and where a promotion finds it.
+    ///
+    /// # Errors
+    /// There is no such job or checkpoint, or it cannot be read.
+    pub async fn job_checkpoint(
+        &self,
+        job: &str,
+        step: i64,
+    ) -> Result<Option<(CheckpointInfo, CheckpointSource)>, FineTuningError> {
+        let (tuning, _) = self.fine_tuning()?;
+        // the first of those before the next step
+        let (found, _) = self.job_checkpoints(job, step.checked_add(1), 1).await?;
+        let found = found.into_iter().find(|found| found.step == step);
+        Ok(found.map(|found| {
+            let id = found.content.as_deref().map(CheckpointId::parse);
+            let source = CheckpointSource::Folder {
+                path: tuning.data_dir.join(&found.folder),
+                origin: format!("{job}, step {step}"),
+                content: id.and_then(Result::ok).map(|id| JobContent {
+                    job: job.to_owned(),
+                    id,
+                }),
+            };
+            (found, source)
+        }))
+    }
 }
 
 fn told(sentence: &str) -> EventDraft {
@@ -414,8 +478,10 @@ impl CheckpointInfo {
     fn of(row: CheckpointRow, name: &str) -> Self {
         Self {
             name: format!("{name}:step-{}", row.step),
+            model: name.to_owned(),
             step: row.step,
             folder: row.folder,
+            content: row.content,
             metrics: serde_json::from_str(&row.metrics).unwrap_or_default(),
             created_at: row.created_at,
         }

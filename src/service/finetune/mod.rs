@@ -19,6 +19,7 @@ mod work;
 use std::path::{Path, PathBuf};
 
 use super::app::App;
+use crate::storage::Bucket;
 use crate::store::Store;
 
 pub use error::FineTuningError;
@@ -37,6 +38,8 @@ pub struct FineTuning {
     pub data_dir: PathBuf,
     /// Whether the routes have a listener of their own.
     pub apart: bool,
+    /// Where workers put checkpoints for servers that do not see their disk.
+    pub bucket: Option<Bucket>,
 }
 
 impl FineTuning {
@@ -45,6 +48,7 @@ impl FineTuning {
         Self {
             data_dir: data_dir.to_owned(),
             apart: false,
+            bucket: None,
         }
     }
 

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::jobs::{JobProgress, StepNews};
+use crate::jobs::{CheckpointNews, JobProgress, StepNews};
+use crate::registry::{JobShelf, RegistryError, content_of};
+use crate::service::chain;
+use crate::store::CheckpointRow;
 use crate::training::observe::{StepReport, TrainObserver};
 
 /// Checkpoints kept beside the best one.
@@ -20,12 +23,32 @@ pub(super) struct CheckpointPlace {
     pub(super) data_dir: PathBuf,
     /// The job's folder in it.
     pub(super) root: PathBuf,
+    /// The job's place in the bucket, where there is one.
+    pub(super) shelf: Option<JobShelf>,
+}
+
+impl CheckpointPlace {
+    /// Where a folder lies below the data folder.
+    pub(super) fn below(&self, folder: &Path) -> String {
+        let below = folder.strip_prefix(&self.data_dir).unwrap_or(folder);
+        below.to_string_lossy().into_owned()
+    }
+
+    /// The id of what a folder holds, which is uploaded where there is a bucket; `None` where it
+    /// is no policy.
+    pub(super) fn keep(&self, folder: &Path) -> Result<Option<String>, RegistryError> {
+        let content = content_of(folder)?;
+        if let (Some(_), Some(shelf)) = (&content, &self.shelf) {
+            shelf.upload(folder)?;
+        }
+        Ok(content.map(|content| content.to_string()))
+    }
 }
 
 /// Hears a training run for its job.
 pub(super) struct JobObserver<'a> {
     progress: &'a JobProgress,
-    place: CheckpointPlace,
+    pub(super) place: CheckpointPlace,
     trained_tokens: i64,
     /// Numbers of the last step.
     pub(super) last: Map<String, Value>,
@@ -68,7 +91,24 @@ impl JobObserver<'_> {
             if Some(row.step) != best && self.progress.forget(row.step) {
                 // nobody knows of it any more; what cannot be removed only takes space
                 let _ = std::fs::remove_dir_all(self.place.data_dir.join(&row.folder));
+                self.take_down(row.content.as_deref(), &rows, row.step);
             }
+        }
+    }
+
+    /// Removes a checkpoint from the bucket, unless another step has the same content.
+    fn take_down(&self, content: Option<&str>, rows: &[CheckpointRow], step: i64) {
+        let (Some(content), Some(shelf)) = (content, &self.place.shelf) else {
+            return;
+        };
+        let is_other = |row: &&CheckpointRow| row.step != step;
+        let is_shared = rows
+            .iter()
+            .filter(is_other)
+            .any(|row| row.content.as_deref() == Some(content));
+        if !is_shared && let Err(error) = shelf.remove(content) {
+            let why = chain(&error);
+            tracing::warn!(step, "an old checkpoint stays in the bucket: {why}");
         }
     }
 }
@@ -124,11 +164,19 @@ impl TrainObserver for JobObserver<'_> {
     }
 
     fn published(&mut self, step: u64, folder: &Path) {
-        let folder = folder.strip_prefix(&self.place.data_dir).unwrap_or(folder);
-        let metrics = Value::Object(self.last.clone()).to_string();
         let step = i64::try_from(step).unwrap_or(i64::MAX);
-        self.progress
-            .checkpoint(step, &folder.to_string_lossy(), metrics);
+        let content = self.place.keep(folder).unwrap_or_else(|error| {
+            let why = chain(&error);
+            let said = format!("the checkpoint of step {step} is on the worker's disk only: {why}");
+            self.progress.note("warn", said);
+            None
+        });
+        self.progress.checkpoint(CheckpointNews {
+            step,
+            folder: self.place.below(folder),
+            metrics: Value::Object(self.last.clone()).to_string(),
+            content,
+        });
         self.thin_out();
     }
 

@@ -12,7 +12,9 @@ use super::FineTuning;
 use super::observer::{CheckpointPlace, JobObserver, renamed};
 use super::spec::JobSpec;
 use super::trouble::end_of;
-use crate::jobs::{Job, JobEnd, JobProgress, JobTask, JobTrouble};
+use crate::jobs::{CheckpointNews, Job, JobEnd, JobProgress, JobTask, JobTrouble};
+use crate::registry::{JobShelf, RegistryError};
+use crate::service::chain;
 use crate::service::watched::run_watched;
 use crate::tracking::{MlflowSettings, Tracked};
 use crate::training::TrainingError;
@@ -73,6 +75,11 @@ impl TrainingWork {
         let place = CheckpointPlace {
             data_dir: self.tuning.data_dir.clone(),
             root: root.clone(),
+            shelf: self
+                .tuning
+                .bucket
+                .as_ref()
+                .map(|bucket| JobShelf::new(bucket, progress.runtime(), task.id.as_str())),
         };
         let mut observer = JobObserver::new(progress, place, trained_tokens(&output, step));
         let tracked = || Tracked {
@@ -86,18 +93,36 @@ impl TrainingWork {
             return Ok(JobEnd::Stopped);
         }
         let made = output.join(result_name(&job));
-        let folder = made.strip_prefix(&self.tuning.data_dir).unwrap_or(&made);
-        let folder = folder.to_string_lossy().into_owned();
+        let content = match observer.place.keep(&made) {
+            Ok(content) => content,
+            Err(error) => return Ok(not_kept(&error)),
+        };
+        let folder = observer.place.below(&made);
         let metrics = match observer.last.is_empty() {
             // all steps were done before this attempt began
             true => last_metrics(&output),
             false => Value::Object(observer.last),
         };
         let steps = spec.steps();
-        progress.checkpoint(steps, &folder, metrics.to_string());
+        progress.checkpoint(CheckpointNews {
+            step: steps,
+            folder: folder.clone(),
+            metrics: metrics.to_string(),
+            content,
+        });
         let result = json!({"fine_tuned_model": spec.name, "folder": folder});
         Ok(JobEnd::Succeeded(result.to_string()))
     }
+}
+
+/// All steps are done, but servers cannot have the result yet.
+fn not_kept(error: &RegistryError) -> JobEnd {
+    let told = chain(error);
+    let message = format!(
+        "what was trained cannot be handed to the registry ({told}); it is whole on the worker's \
+         disk: mend that and resume the job"
+    );
+    JobEnd::Paused(JobTrouble::new("registry_unavailable", message))
 }
 
 fn folder_name(attempt: i64) -> String {

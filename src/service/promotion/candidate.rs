@@ -1,6 +1,6 @@
 //! A checkpoint on its way to being live: found, checked, loaded beside, measured, tried.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -39,34 +39,22 @@ impl App {
                     }),
                 }
             }
-            CheckpointSource::Folder { path, origin } => {
-                self.add_checkpoint(&asked.policy, path.clone(), origin.clone())
-                    .await
+            CheckpointSource::Folder {
+                path,
+                origin,
+                content,
+            } => {
+                let new = NewCheckpoint {
+                    policy: asked.policy.clone(),
+                    folder: path.clone(),
+                    origin: origin.clone(),
+                    evaluation: recorded_evaluation,
+                    content: content.clone(),
+                    at: now(),
+                };
+                Ok(registry.add(new).await?)
             }
         }
-    }
-
-    /// Copies a folder's adapter and manifest into the registry, as a candidate of a policy.
-    ///
-    /// # Errors
-    /// A file is missing or cannot be copied, or the registry fails.
-    pub async fn add_checkpoint(
-        &self,
-        policy: &str,
-        folder: PathBuf,
-        origin: String,
-    ) -> Result<CheckpointId, PromotionError> {
-        let evaluation = SteeringManifest::load(&folder)
-            .map_or(Value::Null, |manifest| manifest.evaluation)
-            .to_string();
-        let new = NewCheckpoint {
-            policy: policy.to_owned(),
-            folder,
-            origin,
-            evaluation,
-            at: now(),
-        };
-        Ok(self.registry()?.add(new).await?)
     }
 
     /// Checks every byte of a checkpoint and loads it beside what answers.
@@ -153,4 +141,11 @@ impl App {
             None => Err(silent(RequestError::EngineStopped)),
         }
     }
+}
+
+/// What a policy's manifest says was measured of it, JSON.
+fn recorded_evaluation(folder: &Path) -> String {
+    SteeringManifest::load(folder)
+        .map_or(Value::Null, |manifest| manifest.evaluation)
+        .to_string()
 }

@@ -18,7 +18,7 @@ use super::app::App;
 use super::error::chain;
 use super::folder::is_model_id;
 use super::live::{Served, Slot};
-use crate::registry::{Registry, live_before};
+use crate::registry::{JobContent, Registry, live_before};
 use crate::store::{PolicyChange, Written};
 
 pub use error::PromotionError;
@@ -59,6 +59,8 @@ pub enum CheckpointSource {
         path: PathBuf,
         /// For example a job's id.
         origin: String,
+        /// What it must hold, where a job wrote it; with a bucket it need not be on this machine.
+        content: Option<JobContent>,
     },
 }
 

@@ -13,6 +13,7 @@ use crate::service::app::App;
 use crate::service::error::chain;
 use crate::service::live::{Served, Slot};
 use crate::service::policy::LivePolicy;
+use crate::storage::Bucket;
 use crate::store::{PolicyHistoryRow, PolicyRow, Store};
 
 impl App {
@@ -21,12 +22,25 @@ impl App {
     /// # Errors
     /// The registry cannot be opened or read.
     pub async fn with_registry(
-        mut self,
+        self,
         data_dir: &Path,
         store: Store,
     ) -> Result<Arc<Self>, PromotionError> {
+        self.with_registry_in(data_dir, store, None).await
+    }
+
+    /// The same with a bucket that has every checkpoint too.
+    ///
+    /// # Errors
+    /// The registry cannot be opened or read.
+    pub async fn with_registry_in(
+        mut self,
+        data_dir: &Path,
+        store: Store,
+        bucket: Option<Bucket>,
+    ) -> Result<Arc<Self>, PromotionError> {
         let registry = Registry::open(data_dir, store).await?;
-        self.registry = Some(registry);
+        self.registry = Some(registry.with_bucket(bucket));
         let app = Arc::new(self);
         app.follow().await?;
         Ok(app)

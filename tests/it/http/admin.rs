@@ -230,6 +230,37 @@ async fn a_job_is_made_shown_whole_and_turned() {
 }
 
 #[tokio::test]
+async fn jobs_are_found_by_their_metadata() {
+    let admin = admin().await;
+    let jobs = [admin.job().await, admin.job().await, admin.job().await];
+    let ids = async |query: &str| {
+        let page = admin.server.get(&format!("{JOBS}?{query}")).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+        let page = page.json();
+        let ids = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["id"].clone());
+        (ids.collect::<Vec<_>>(), page["has_more"] == true)
+    };
+    let [one, two, three] = jobs.map(|job| job["id"].clone());
+    let all = vec![three.clone(), two.clone(), one.clone()];
+    assert_eq!(ids("metadata[team]=a").await, (all, false));
+    assert_eq!(ids("metadata%5Bteam%5D=b").await, (Vec::new(), false));
+    assert_eq!(
+        ids("metadata[team]=a&metadata[x]=").await,
+        (Vec::new(), false)
+    );
+    assert_eq!(
+        ids("limit=2&metadata[team]=a").await,
+        (vec![three, two.clone()], true)
+    );
+    let after = format!("after={}&metadata[team]=a", two.as_str().unwrap());
+    assert_eq!(ids(&after).await, (vec![one], false));
+}
+
+#[tokio::test]
 async fn a_stream_of_events_tells_all_and_ends_with_the_job() {
     let admin = admin().await;
     let job = admin.job().await;
@@ -277,6 +308,9 @@ async fn requests_that_cannot_be_answered_say_why() {
         "after=nobody",
         "after=ftjob-%00",
         "mood=1",
+        "limit=1&limit=1",
+        "metadata=a",
+        "metadata[team=a",
     ] {
         let reply = admin.server.get(&format!("{JOBS}?{query}")).await;
         check_error(&reply, 400, "invalid_value");

@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// Of an app that somebody else has too.
-    pub(super) fn shared_by(app: Arc<App>) -> Self {
+    pub(crate) fn shared_by(app: Arc<App>) -> Self {
         Self::with_settings(app, &HttpSettings::default())
     }
 

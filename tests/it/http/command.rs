@@ -498,7 +498,7 @@ fn with_keys_serve_may_listen_where_others_reach_it() {
     let status = |authorization: &str| {
         let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
         let request = format!(
-            "GET /v1/models HTTP/1.1\r\nhost: x\r\n{authorization}connection: close\r\n\r\n"
+            "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n{authorization}connection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut reply = String::new();
@@ -535,7 +535,7 @@ fn serve_announces_itself_answers_and_ends_on_sigterm() {
         .to_owned();
 
     let mut stream = TcpStream::connect(&addr).unwrap();
-    let request = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();

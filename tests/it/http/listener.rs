@@ -23,7 +23,7 @@ async fn a_head_that_trickles_in_is_cut_off_however_busy_it_looks() {
     let stream = server.connect().await;
     let (mut reader, mut writer) = stream.into_split();
     writer
-        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
         .await
         .unwrap();
     let trickle = tokio::spawn(async move {
@@ -56,7 +56,7 @@ async fn who_connects_and_says_nothing_is_let_go_without_a_word() {
     assert!(started.elapsed() >= SOON);
     // the same between two requests of one connection
     let mut kept = server.connect().await;
-    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     for _ in 0..2 {
         kept.write_all(request).await.unwrap();
         read_until(&mut kept, r#"{"status":"live"}"#).await;
@@ -72,7 +72,8 @@ async fn a_body_that_does_not_come_does_not_hold_its_route() {
         ..HttpSettings::default()
     };
     let server = Listening::start(http, ListenerSettings::default()).await;
-    let head = "POST /v1/generate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let head =
+        "POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     for announced in [
         "content-length: 100\r\n\r\n{",
         "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
@@ -88,7 +89,9 @@ async fn a_head_beyond_the_limit_gets_431_and_what_is_below_is_read() {
     let server = Listening::usual().await;
     let request = |bytes: usize| {
         let filler = "x".repeat(bytes);
-        format!("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\nfiller: {filler}\r\n\r\n")
+        format!(
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nfiller: {filler}\r\n\r\n"
+        )
     };
     let reply = server.send(request(30_000).as_bytes()).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
@@ -98,7 +101,7 @@ async fn a_head_beyond_the_limit_gets_431_and_what_is_below_is_read() {
         assert!(reply.body.contains("32768"), "{}", reply.body);
     }
     let many = "a: b\r\n".repeat(150);
-    let reply = format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{many}\r\n");
+    let reply = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{many}\r\n");
     server
         .send(reply.as_bytes())
         .await
@@ -112,16 +115,16 @@ async fn what_is_no_http_is_told_so() {
     for bytes in [
         "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n",
         "GET\r\n\r\n",
-        "GET / HTTP/9.9\r\nhost: x\r\n\r\n",
+        "GET / HTTP/9.9\r\nhost: localhost\r\n\r\n",
         "GET / HTTP/1.1\r\nbad header\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
     ] {
         let reply = server.send(bytes.as_bytes()).await;
         reply.check(400, "malformed_request");
     }
     // so is what comes second on a connection, and the first reply stays whole
     let mut stream = server.connect().await;
-    let first = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let first = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
     stream.write_all(first).await.unwrap();
     read_until(&mut stream, r#"{"status":"live"}"#).await;
     stream.write_all(b"nonsense\r\n\r\n").await.unwrap();
@@ -141,7 +144,7 @@ async fn a_body_over_the_limit_is_refused_however_it_is_sent() {
     reply.check(413, "body_too_large");
     assert!(reply.body.contains("4096 bytes"), "{}", reply.body);
     // refused by its length alone: nothing of it was sent
-    let announced = "POST /v1/generate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let announced = "POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                      content-length: 4097\r\n\r\n";
     server
         .send(announced.as_bytes())
@@ -157,9 +160,10 @@ async fn a_flood_of_tiny_chunks_is_bounded_by_its_bytes() {
         ..HttpSettings::default()
     };
     let server = Listening::start(http, ListenerSettings::default()).await;
-    let mut flood = b"POST /v1/generate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let mut flood =
+        b"POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                       transfer-encoding: chunked\r\n\r\n"
-        .to_vec();
+            .to_vec();
     flood.extend(b"1\r\n[\r\n".repeat(110_000));
     let reply = server.send(&flood).await;
     reply.check(413, "body_too_large");
@@ -177,13 +181,13 @@ async fn connections_beyond_the_limit_get_503_and_places_come_free() {
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut stream = server.connect().await;
-        let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+        let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
         stream.write_all(request).await.unwrap();
         read_until(&mut stream, r#"{"status":"live"}"#).await;
         held.push(stream);
     }
     let started = Instant::now();
-    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let refused = server.send(request).await;
     refused.check(503, "too_many_connections");
     assert!(refused.head.contains("retry-after: 1"), "{}", refused.head);
@@ -191,7 +195,7 @@ async fn connections_beyond_the_limit_get_503_and_places_come_free() {
     // those inside are served as before
     let first = &mut held[0];
     first
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     read_until(first, r#"{"status":"live"}"#).await;
@@ -216,7 +220,7 @@ async fn who_takes_nothing_of_a_reply_is_let_go() {
     let stream = server.connect().await;
     let (_unread, mut writer) = stream.into_split();
     // the document is large; asked for often enough it fills every buffer on the way
-    let request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let asking = async {
         while writer.write_all(&request.repeat(64)).await.is_ok() {
             tokio::task::yield_now().await;
@@ -241,7 +245,7 @@ async fn a_draining_server_tells_probes_and_clients_and_finishes_its_streams() {
     stream.write_all(&long_stream()).await.unwrap();
     let begun = read_until(&mut stream, "data: ").await;
     let mut idle = server.connect().await;
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     read_until(&mut idle, r#"{"status":"live"}"#).await;
@@ -251,7 +255,7 @@ async fn a_draining_server_tells_probes_and_clients_and_finishes_its_streams() {
     assert_eq!(read_all(&mut idle).await, "");
     let question = post("/v1/generate", r#"{"prompt":"x"}"#, "");
     let (readiness, asked) = tokio::join!(
-        server.try_send(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n"),
+        server.try_send(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n"),
         server.try_send(&question),
     );
     // the stream may be at its end by now, and with it the server
@@ -299,13 +303,13 @@ async fn odd_hosts_and_targets_open_no_other_door() {
     for fields in [
         "host: evil.example\r\n",
         "host: 127.0.0.1:1\r\nx-forwarded-host: evil.example\r\n",
-        "host: x\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-prefix: /admin\r\n",
-        "host: x\r\nx-original-url: /metrics\r\nx-rewrite-url: /metrics\r\n",
+        "host: localhost\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-prefix: /admin\r\n",
+        "host: localhost\r\nx-original-url: /metrics\r\nx-rewrite-url: /metrics\r\n",
         "",
     ] {
         assert_eq!(status("GET /healthz", fields).await, 200, "{fields}");
     }
-    let host = "host: x\r\n";
+    let host = "host: localhost\r\n";
     assert_eq!(status("GET http://evil.example/healthz", host).await, 200);
     for target in [
         "//healthz",

@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod command;
 mod comparisons;
 mod completions;
+mod cross_site;
 mod demo;
 pub(crate) mod folder;
 mod fuzz;

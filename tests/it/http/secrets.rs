@@ -43,7 +43,7 @@ impl Process {
     fn ask(&self, line: &str, fields: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.addr).unwrap();
         let request = format!(
-            "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}\
+            "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{fields}\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );

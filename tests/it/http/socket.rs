@@ -77,7 +77,7 @@ impl Listening {
     /// Fails unless a fresh connection is served.
     pub(super) async fn goes_on_serving(&self) {
         let reply = self
-            .send(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             .await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
@@ -98,7 +98,7 @@ impl Listening {
 /// A POST of JSON to a route, whole.
 pub(super) fn post(path: &str, body: &str, more: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{more}\
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{more}\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )

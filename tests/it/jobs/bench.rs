@@ -10,6 +10,7 @@ use steersman::jobs::{JobRunner, RunnerSettings};
 use steersman::service::{
     App, FineTuning, JobInfo, JobStatus, NewJobInput, ServiceSettings, TrainingWork,
 };
+use steersman::storage::Bucket;
 use steersman::store::{Store, StoreSettings};
 use tempfile::TempDir;
 
@@ -19,12 +20,18 @@ use crate::http::folder;
 pub(crate) struct Bench {
     pub(crate) app: App,
     pub(crate) store: Store,
+    pub(crate) bucket: Option<Bucket>,
     data: TempDir,
-    _model: TempDir,
+    model: TempDir,
 }
 
 impl Bench {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same with a bucket for checkpoints.
+    pub(crate) async fn start_with(bucket: Option<Bucket>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let settings = StoreSettings {
             data_dir: data.path().to_owned(),
@@ -34,14 +41,16 @@ impl Bench {
         // jobs read the base again when they run
         let model = folder::with_policies();
         let app = App::load(model.path(), &ServiceSettings::default()).unwrap();
-        let app = app
-            .with_store(store.clone())
-            .with_fine_tuning(FineTuning::at(data.path()));
+        let app = app.with_store(store.clone()).with_fine_tuning(FineTuning {
+            bucket: bucket.clone(),
+            ..FineTuning::at(data.path())
+        });
         Self {
             app,
             store,
+            bucket,
             data,
-            _model: model,
+            model,
         }
     }
 
@@ -49,9 +58,17 @@ impl Bench {
         self.data.path()
     }
 
+    /// The folder of the model that jobs start from.
+    pub(crate) fn model(&self) -> &Path {
+        self.model.path()
+    }
+
     /// A worker in this process.
     pub(crate) fn runner(&self) -> JobRunner {
-        let work = TrainingWork::new(FineTuning::at(self.data()));
+        let work = TrainingWork::new(FineTuning {
+            bucket: self.bucket.clone(),
+            ..FineTuning::at(self.data())
+        });
         let settings = RunnerSettings {
             owner: "the test".to_owned(),
             lease: Duration::from_secs(30),

@@ -428,7 +428,7 @@ async fn a_job_that_cannot_be_is_refused_by_field() {
         &["validation_file"],
     )
     .await;
-    let (jobs, _) = bench.app.jobs(None, 9).await.unwrap();
+    let (jobs, _) = bench.app.jobs(None, 9, &[]).await.unwrap();
     assert!(jobs.is_empty(), "nothing was made");
 }
 

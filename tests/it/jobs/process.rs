@@ -120,7 +120,7 @@ async fn worker_of(bench: &Bench, job: &str) -> u32 {
 /// The status of a server's answer.
 fn status(addr: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
-    let request = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();

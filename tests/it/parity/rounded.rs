@@ -36,7 +36,9 @@ fn root_mean_square(values: impl Iterator<Item = f64>) -> f64 {
 
 #[test]
 fn logits_in_fewer_bits_are_near_the_golden_ones() {
-    let each = DECODERS.iter().flat_map(|name| ERRORS.map(|errors| (*name, errors)));
+    let each = DECODERS
+        .iter()
+        .flat_map(|name| ERRORS.map(|errors| (*name, errors)));
     for (name, (dtype, least, most)) in each {
         let decoder = load(name, dtype);
         let golden = Golden::load(fixture(name).join("golden.safetensors"));

@@ -119,6 +119,7 @@ async fn no_write_with_an_old_token_is_accepted() {
             attempt: 1,
             folder: "x".to_owned(),
             metrics: "{}".to_owned(),
+            content: Some("ab".to_owned()),
             created_at: 7,
         };
         let everything = JobChange {

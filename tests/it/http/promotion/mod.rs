@@ -2,6 +2,7 @@
 
 mod change;
 mod harness;
+mod job;
 mod load;
 mod measure;
 mod refused;
