@@ -52,8 +52,13 @@ impl Connections {
             // a server may close an idle connection just as it is used again: then nothing was
             // asked of it, and a new one may be
             if connection.ready().await.is_ok() {
+                let again = request.clone();
                 match connection.try_send_request(request).await {
                     Ok(reply) => return Ok((reply, connection)),
+                    // written, but the server had closed before it read a byte, and said nothing
+                    Err(refused) if refused.error().is_incomplete_message() => {
+                        return self.send_anew(again).await;
+                    }
                     Err(mut refused) => match refused.take_message() {
                         Some(request) => return self.send_anew(request).await,
                         None => return Err(refused.into_error().into()),

@@ -27,8 +27,8 @@ pub struct EvaluateArgs {
     /// The model: a folder, or a GGUF file, whose policies lie beside it.
     #[arg(long, env = "STEERSMAN_MODEL")]
     pub model: PathBuf,
-    /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`; `serve --help` says what each
-    /// trades. Rewards always compute in f32.
+    /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
+    /// says what each trades. Rewards always compute in f32.
     #[arg(long, env = "STEERSMAN_DTYPE", default_value_t)]
     pub dtype: Dtype,
     /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one

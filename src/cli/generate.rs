@@ -24,8 +24,8 @@ pub(super) struct GenerateArgs {
     /// Folder of the model [default: models/demo]
     #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Numbers that linear layers multiply: `f32`, `bf16` or `auto`; `serve --help` says what each
-    /// trades [default: auto]
+    /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
+    /// says what each trades [default: auto]
     #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE")]
     dtype: Option<Dtype>,
     /// Which policy of the folder answers [default: the folder's default]

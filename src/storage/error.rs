@@ -11,7 +11,7 @@ pub enum StorageError {
     Address(String),
     /// The environment says something of it that cannot be.
     #[error("the bucket cannot be used as the variables AWS_… say")]
-    Settings(#[source] object_store::Error),
+    Settings(#[source] Box<object_store::Error>),
     /// A request was refused, or never answered.
     #[error("the bucket {address} failed to {verb} `{key}`")]
     Request {
@@ -23,7 +23,7 @@ pub enum StorageError {
         key: String,
         /// The client's reason.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// It stopped in the middle of an object.
     #[error("the bucket {address} sent nothing of `{key}` for {seconds} s")]

@@ -70,7 +70,7 @@ impl Bucket {
                 ..RetryConfig::default()
             })
             .build()
-            .map_err(StorageError::Settings)?;
+            .map_err(|source| StorageError::Settings(Box::new(source)))?;
         Ok(Self {
             objects: Arc::new(objects),
             prefix,
@@ -183,7 +183,7 @@ impl Bucket {
             address: self.address.to_string(),
             verb,
             key: key.to_owned(),
-            source,
+            source: Box::new(source),
         }
     }
 

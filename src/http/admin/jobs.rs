@@ -65,8 +65,11 @@ pub(super) async fn list_jobs(
     Ok(Json(Page::new(jobs, more, |job| &job.id)))
 }
 
+/// Names and values of a query.
+type Pairs = Vec<(String, String)>;
+
 /// The entries `metadata[NAME]` of a query, and the others.
-fn split_metadata(pairs: Vec<(String, String)>) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn split_metadata(pairs: Pairs) -> (Pairs, Pairs) {
     let (mut metadata, mut rest) = (Vec::new(), Vec::new());
     for (name, value) in pairs {
         let inner = name.strip_prefix("metadata[");
@@ -100,6 +103,7 @@ pub(super) async fn get_job(
 /// What turning a job is answered with.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only what it tells the document is used")]
+#[expect(clippy::large_enum_variant, reason = "none is ever made")]
 enum Turned {
     /// The job; `asked` while its worker has not followed yet.
     #[response(status = 200)]

@@ -322,20 +322,20 @@ fn add_values<const FMA: bool, const N: usize>(
     let whole = head_dim / LANES * LANES;
     for column in (0..whole).step_by(LANES) {
         let mut sums = [[0.0f32; LANES]; N];
-        for head in 0..N {
-            sums[head].copy_from_slice(&out[head * head_dim + column..][..LANES]);
+        for (head, sums) in sums.iter_mut().enumerate() {
+            sums.copy_from_slice(&out[head * head_dim + column..][..LANES]);
         }
         for slot in shares.slots.clone() {
             let values = &values[slot * head_dim + column..][..LANES];
-            for head in 0..N {
+            for (head, sums) in sums.iter_mut().enumerate() {
                 let share = shares.scores[head * shares.length + shares.at + slot];
                 for lane in 0..LANES {
-                    sums[head][lane] = mul_add::<FMA>(share, values[lane], sums[head][lane]);
+                    sums[lane] = mul_add::<FMA>(share, values[lane], sums[lane]);
                 }
             }
         }
-        for head in 0..N {
-            out[head * head_dim + column..][..LANES].copy_from_slice(&sums[head]);
+        for (head, sums) in sums.iter().enumerate() {
+            out[head * head_dim + column..][..LANES].copy_from_slice(sums);
         }
     }
     for head in 0..N {

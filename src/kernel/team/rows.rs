@@ -24,7 +24,7 @@ impl<'a, T: Copy + Default> Rows<'a, T> {
     /// `rows` by `width` numbers of `buffer`, which grows where it is too short. Contents are
     /// whatever they were.
     pub fn of(buffer: &'a mut Vec<T>, rows: usize, width: usize) -> Self {
-        let len = rows.checked_mul(width).unwrap_or(usize::MAX);
+        let len = rows.saturating_mul(width);
         if buffer.len() < len {
             buffer.resize(len, T::default());
         }

@@ -45,13 +45,16 @@ pub(super) struct Served {
     pub(super) head: ServedLinear,
 }
 
+/// Neighbouring rows, and the adapter that they go through.
+type AdaptedRows = (Range<usize>, Arc<PackedAdapter>);
+
 /// What the members of one pass share.
 struct Pass<'a> {
     decoder: &'a Decoder,
     served: &'a Served,
     step: ServedStep<'a>,
     rows: Vec<Placed<'a>>,
-    adapters: Vec<(Range<usize>, Arc<PackedAdapter>)>,
+    adapters: Vec<AdaptedRows>,
     table: Table<'a>,
 }
 
@@ -181,7 +184,7 @@ fn placed<'a>(
 fn packed_adapters(
     batch: &ForwardBatch,
     config: &DecoderConfig,
-) -> Result<Vec<(Range<usize>, Arc<PackedAdapter>)>, ModelError> {
+) -> Result<Vec<AdaptedRows>, ModelError> {
     let segments = batch.segments();
     let adapted = segments.iter().filter_map(|segment| {
         let Segment {

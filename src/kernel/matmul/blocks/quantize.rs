@@ -58,11 +58,7 @@ fn activations_body<const FMA: bool>(
     for i in 0..BLOCK {
         numbers[i] = (x[i] * inverse).round_ties_even() as i32 as i16;
     }
-    let mut doubts = 0.0;
-    for i in 0..BLOCK {
-        doubts += doubt[i];
-    }
-    *scale = largest / 127.0 + doubts;
+    *scale = largest / 127.0 + doubt.iter().sum::<f32>();
 }
 
 #[cfg(test)]
