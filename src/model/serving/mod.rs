@@ -97,23 +97,22 @@ impl Decoder {
         let served = self.served.as_ref().ok_or_else(|| {
             fail("its tensors change in training, and such a decoder is not served")
         })?;
-        let pass = Pass {
-            decoder: self,
-            served,
-            rows: placed(step, pool, self.config().max_positions)?,
-            adapters: packed_adapters(step.batch, self.config())?,
-            step,
-            table: Table::Rows(&[]),
+        let rows = placed(step, pool, self.config().max_positions)?;
+        let adapters = packed_adapters(step.batch, self.config())?;
+        let run = |table: Table<'_>| {
+            let pass = Pass {
+                decoder: self,
+                served,
+                step,
+                rows,
+                adapters,
+                table,
+            };
+            pass.run(pool, logits);
         };
         match &self.embedding {
-            Embedding::Packed(packed) => {
-                let table = Table::Packed(packed);
-                Pass { table, ..pass }.run(pool, logits);
-            }
-            Embedding::Tensor(tensor) => with_elements(tensor, |rows| {
-                let table = Table::Rows(rows);
-                Pass { table, ..pass }.run(pool, logits);
-            })?,
+            Embedding::Packed(packed) => run(Table::Packed(packed)),
+            Embedding::Tensor(tensor) => with_elements(tensor, |rows| run(Table::Rows(rows)))?,
         }
         Ok(())
     }
@@ -202,14 +201,12 @@ impl Pass<'_> {
     fn run(&self, pool: &mut KvPool, logits: &mut Vec<f32>) {
         let config = self.decoder.config();
         let tokens = self.rows.len();
-        logits.resize(self.step.draws.len() * config.vocab_size, 0.0);
+        let draws = self.step.draws.len();
+        logits.resize(draws * config.vocab_size, 0.0);
+        let logits = Rows::of(logits, draws, config.vocab_size);
         let (workspace, cache) = pool.parts();
         let rank = self.adapters.iter().map(|(_, it)| it.most_rank).max();
-        let (team, buffers) = workspace.lend(config, tokens, rank.unwrap_or(0));
-        let buffers = Buffers {
-            logits: Rows::of(logits, self.step.draws.len(), config.vocab_size),
-            ..buffers
-        };
+        let (team, buffers) = workspace.lend(config, (tokens, rank.unwrap_or(0)), logits);
         // SAFETY: the phases are those of `walk`, the same and in the same order on every member.
         unsafe { team.walk(&|member: &Member<'_>| self.walk(member, &buffers, &cache)) };
     }

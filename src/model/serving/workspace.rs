@@ -21,17 +21,17 @@ pub(crate) struct Workspace {
     gated: Vec<f32>,
     low: Vec<f32>,
     packed: Vec<u32>,
-    none: Vec<f32>,
 }
 
 impl Workspace {
-    /// The team, and buffers for so many tokens and adapters up to this rank.
-    pub(super) fn lend(
-        &mut self,
+    /// The team, and buffers for so many tokens and adapters up to this rank, beside the caller's own
+    /// for logits.
+    pub(super) fn lend<'a>(
+        &'a mut self,
         config: &DecoderConfig,
-        tokens: usize,
-        rank: usize,
-    ) -> (&mut Team, Buffers<'_>) {
+        (tokens, rank): (usize, usize),
+        logits: Rows<'a>,
+    ) -> (&'a mut Team, Buffers<'a>) {
         let queries = config.num_heads * config.head_dim;
         let keys = config.num_kv_heads * config.head_dim;
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
@@ -50,7 +50,7 @@ impl Workspace {
             gated: Rows::of(&mut self.gated, tokens, inner),
             low: Rows::of(&mut self.low, tokens, CHANGES * rank),
             packed: Rows::of(&mut self.packed, 1, tokens * widest),
-            logits: Rows::of(&mut self.none, 0, 0),
+            logits,
         };
         (team, buffers)
     }
