@@ -8,7 +8,7 @@ use clap::Args;
 use super::print;
 use crate::config::Settings;
 use crate::service::{
-    Access, AnswerEvent, App, Dtype, GenerationInput, LoadError, PromptInput, RawWeights,
+    Access, AnswerEvent, App, Device, Dtype, GenerationInput, LoadError, PromptInput, RawWeights,
     RequestError, SamplingInput,
 };
 
@@ -28,6 +28,9 @@ pub(super) struct GenerateArgs {
     /// says what each trades [default: auto]
     #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE")]
     dtype: Option<Dtype>,
+    /// What computes: `cpu`, `cuda`, `cuda:N` or `auto`; `serve --help` says more [default: cpu]
+    #[arg(long, env = "STEERSMAN_DEVICE", value_name = "cpu|cuda[:N]|auto")]
+    device: Option<Device>,
     /// Which policy of the folder answers [default: the folder's default]
     #[arg(long, env = "STEERSMAN_POLICY", value_name = "NAME")]
     policy: Option<String>,
@@ -72,6 +75,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
     };
     let mut settings = Settings::default();
     settings.dtype = args.dtype.unwrap_or(settings.dtype);
+    settings.device = args.device.unwrap_or(settings.device);
     let model = args.model.as_ref().unwrap_or(&settings.model);
     let app = App::load(model, &settings.service())?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use crate::service::Dtype;
+use crate::service::{Device, Dtype};
 
 /// Settings of one source; what it does not name is left to a weaker one. clap fills it from
 /// flags and, weaker than these, from the environment; serde fills it from the TOML file.
@@ -29,6 +29,13 @@ pub struct SettingsLayer {
     /// keeps Q8_0 and Q4_0 as they are [default: auto]
     #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE")]
     pub dtype: Option<Dtype>,
+
+    /// What computes the model: `cpu`, or a GPU with `cuda` or `cuda:N` in a build with the cargo
+    /// feature cuda. A GPU serves many answers side by side many times as fast, in bf16 only; its
+    /// answers have other bits than the processor's. `auto` takes the first GPU there is. Training
+    /// computes on the processor in any case [default: cpu]
+    #[arg(long, env = "STEERSMAN_DEVICE", value_name = "cpu|cuda[:N]|auto")]
+    pub device: Option<Device>,
 
     /// Address to listen on; port 0 takes a free one. Without keys only loopback is allowed: on
     /// any other address everybody who reaches it could use the model [default: 127.0.0.1:8080]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, FineTuningMode, LogFormat};
 use crate::engine::EngineConfig;
 use crate::http::{HttpSettings, ListenerSettings};
-use crate::service::{Dtype, ServiceSettings};
+use crate::service::{Device, Dtype, ServiceSettings};
 use crate::store::StoreSettings;
 
 /// The settings in effect. `SettingsLayer` says what each means.
@@ -19,6 +19,7 @@ use crate::store::StoreSettings;
 pub struct Settings {
     pub model: PathBuf,
     pub dtype: Dtype,
+    pub device: Device,
     pub addr: SocketAddr,
     pub data_dir: PathBuf,
     pub database_url: Option<String>,
@@ -58,6 +59,7 @@ impl Default for Settings {
         Self {
             model: PathBuf::from("models/demo"),
             dtype: service.dtype,
+            device: service.device,
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             data_dir: store.data_dir,
             database_url: store.database_url,
@@ -105,6 +107,7 @@ impl Settings {
             default_max_tokens: self.default_max_tokens,
             queue_patience: Duration::from_secs(self.queue_seconds),
             dtype: self.dtype,
+            device: self.device,
         }
     }
 

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::model::BLOCK_TOKENS;
 
 use super::EngineError;
-use super::memory::free_bytes;
 
 /// Longest queue: room for it is set aside at the start.
 const MAX_QUEUE: usize = 100_000;
@@ -25,7 +24,7 @@ pub struct EngineConfig {
     pub max_queued_tokens: usize,
     /// Tokens that the cache of keys and values holds, over all sequences. Fewer cost memory less
     /// and make sequences wait for each other. `None`: as many as the places can use, at most half
-    /// of the memory that is free.
+    /// of the memory that is free; on a device, nine tenths of its.
     pub kv_tokens: Option<usize>,
 }
 
@@ -71,12 +70,18 @@ impl EngineConfig {
         Ok(())
     }
 
-    /// Blocks of the cache, for a model with this context and so many bytes a token.
-    pub(super) fn blocks(&self, context_length: usize, token_bytes: usize) -> usize {
+    /// Blocks of the cache, for a model with this context and so many bytes a token, of those that
+    /// it may take.
+    pub(super) fn blocks(
+        &self,
+        context_length: usize,
+        token_bytes: usize,
+        pool_bytes: Option<u64>,
+    ) -> usize {
         let tokens = self.kv_tokens.unwrap_or_else(|| {
             let useful = context_length.saturating_mul(self.max_sequences);
-            match free_bytes() {
-                Some(free) => useful.min(free as usize / 2 / token_bytes.max(1)),
+            match pool_bytes {
+                Some(bytes) => useful.min(bytes as usize / token_bytes.max(1)),
                 None => useful,
             }
         });
@@ -95,13 +100,17 @@ mod tests {
             max_sequences: 3,
             ..EngineConfig::default()
         };
-        assert_eq!(config.blocks(100, 1), 300usize.div_ceil(BLOCK_TOKENS));
+        assert_eq!(config.blocks(100, 1, None), 300usize.div_ceil(BLOCK_TOKENS));
         let stated = EngineConfig {
             kv_tokens: Some(50),
             ..config.clone()
         };
-        assert_eq!(stated.blocks(100, 1), 4);
-        // A terabyte a token: no machine has two of them to spare.
-        assert_eq!(config.blocks(100, 1 << 50), 1);
+        assert_eq!(stated.blocks(100, 1, Some(1)), 4);
+        assert_eq!(config.blocks(100, 2, Some(320)), 10);
+        assert_eq!(
+            config.blocks(100, 1 << 50, Some(1 << 40)),
+            1,
+            "at least one"
+        );
     }
 }

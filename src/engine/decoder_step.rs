@@ -30,7 +30,7 @@ impl StepModel for Decoder {
     }
 
     fn identity(&self, adapter: Option<&Arc<LoraAdapter>>) -> Option<u64> {
-        adapter.map_or(Some(BASE), |adapter| adapter.generation())
+        identity(adapter)
     }
 
     fn step(
@@ -39,15 +39,20 @@ impl StepModel for Decoder {
         pool: &mut KvPool,
         logits: &mut Vec<f32>,
     ) -> Result<(), StepError> {
-        step(self, spans, pool, logits).map_err(|error| Arc::new(error) as StepError)
+        with_step(spans, |step| Decoder::step(self, step, pool, logits))
+            .map_err(|error| Arc::new(error) as StepError)
     }
 }
 
-fn step(
-    decoder: &Decoder,
+/// Names the parameters that compute rows with this adapter.
+pub(super) fn identity(adapter: Option<&Arc<LoraAdapter>>) -> Option<u64> {
+    adapter.map_or(Some(BASE), |adapter| adapter.generation())
+}
+
+/// Packs the spans and runs them.
+pub(super) fn with_step(
     spans: &[StepSpan<'_, LoraAdapter>],
-    pool: &mut KvPool,
-    logits: &mut Vec<f32>,
+    run: impl FnOnce(ServedStep<'_>) -> Result<(), ModelError>,
 ) -> Result<(), ModelError> {
     let mut batch = ForwardBatch::default();
     let mut draws = Vec::with_capacity(spans.len());
@@ -58,10 +63,9 @@ fn step(
         }
     }
     let tables: Vec<_> = spans.iter().map(|span| span.blocks).collect();
-    let step = ServedStep {
+    run(ServedStep {
         batch: &batch,
         tables: &tables,
         draws: &draws,
-    };
-    decoder.step(step, pool, logits)
+    })
 }

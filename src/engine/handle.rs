@@ -91,7 +91,11 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
             requests: capacity,
             waiting_tokens: config.max_queued_tokens,
         };
-        let blocks = config.blocks(model.context_length(), model.token_bytes());
+        let blocks = config.blocks(
+            model.context_length(),
+            model.token_bytes(),
+            model.pool_bytes(),
+        );
         let limits = Limits {
             vocab_size: model.vocab_size(),
             context_length: model.context_length().min(blocks * BLOCK_TOKENS),

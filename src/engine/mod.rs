@@ -15,6 +15,8 @@ mod blocks;
 mod chain;
 mod complete;
 mod config;
+#[cfg(feature = "cuda")]
+mod cuda_step;
 mod cuts;
 mod decoder_step;
 mod error;

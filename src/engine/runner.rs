@@ -113,6 +113,7 @@ impl<M: StepModel> Runner<M> {
         self.gather_adapters(&mut grants);
         match self.step(&grants) {
             Ok(()) => self.absorb(&grants),
+            Err(error) if self.model.is_lost() => lost(&error),
             Err(error) if grants.len() == 1 => self.fail(grants[0].sequence, error),
             Err(error) => {
                 tracing::warn!(%error, sequences = grants.len(), "a batch failed, retrying alone");
@@ -120,6 +121,7 @@ impl<M: StepModel> Runner<M> {
                     // Nothing to undo: a step writes its own tokens' places, and nothing else.
                     match self.step(&[grant]) {
                         Ok(()) => self.absorb(&[grant]),
+                        Err(error) if self.model.is_lost() => lost(&error),
                         Err(error) => self.fail(grant.sequence, error),
                     }
                 }
@@ -256,6 +258,17 @@ impl<M: StepModel> Runner<M> {
             change(stats);
         });
     }
+}
+
+/// Ends the loop: the model computes nothing any more, and only a new pool mends it.
+fn lost(error: &EngineError) -> ! {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        reason = format!("{reason}: {error}");
+        source = error.source();
+    }
+    panic!("the device is lost ({reason})")
 }
 
 /// Draws for one sequence from the logits of its rows.

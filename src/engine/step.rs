@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::model::BlockId;
 use crate::types::TokenId;
 
+use super::memory::free_bytes;
+
 /// A model's own account of why a step could not be computed.
 pub type StepError = Arc<dyn std::error::Error + Send + Sync>;
 
@@ -25,6 +27,11 @@ pub trait StepModel: Send + Sync + 'static {
     /// Bytes that the pool takes for one token.
     fn token_bytes(&self) -> usize;
 
+    /// Bytes that a pool may take; `None` where nobody can tell.
+    fn pool_bytes(&self) -> Option<u64> {
+        free_bytes().map(|free| free / 2)
+    }
+
     /// A pool of so many blocks.
     fn new_pool(&self, blocks: usize) -> Self::Pool;
 
@@ -41,6 +48,12 @@ pub trait StepModel: Send + Sync + 'static {
         pool: &mut Self::Pool,
         logits: &mut Vec<f32>,
     ) -> Result<(), StepError>;
+
+    /// Whether what computes had a fault that only a new pool mends. The engine then ends all that
+    /// runs, with an error, and starts anew.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// The next tokens of one sequence.

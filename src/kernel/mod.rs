@@ -7,6 +7,8 @@
 #[macro_use]
 mod dispatch;
 mod attention;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod gated;
 mod head;
 mod math;

@@ -48,6 +48,12 @@ impl RopeTable {
         }
     }
 
+    /// Cosines and sines, (positions, half), and how many there are of each position.
+    #[cfg(feature = "cuda")]
+    pub(super) fn parts(&self) -> (&[f32], &[f32], usize) {
+        (&self.cos, &self.sin, self.half)
+    }
+
     /// Number of positions tabulated.
     pub fn positions(&self) -> usize {
         self.cos.len().checked_div(self.half).unwrap_or(0)

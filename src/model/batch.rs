@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::types::TokenId;
 
+use super::ModelError;
 use super::lora::LoraAdapter;
 
 /// Tokens of several sequences, one after another.
@@ -55,6 +56,20 @@ impl ForwardBatch {
     /// True without any token.
     pub fn is_empty(&self) -> bool {
         self.token_ids.is_empty()
+    }
+
+    /// Refuses what no pass over so many tokens of vocabulary can compute.
+    pub(super) fn check(&self, vocabulary: usize) -> Result<(), ModelError> {
+        if self.is_empty() {
+            let reason = "a forward pass needs at least one token".to_owned();
+            return Err(candle_core::Error::Msg(reason).into());
+        }
+        match self.token_ids.iter().find(|id| **id as usize >= vocabulary) {
+            Some(id) => Err(ModelError::Compute(candle_core::Error::Msg(format!(
+                "token {id} is outside the vocabulary of {vocabulary}"
+            )))),
+            None => Ok(()),
+        }
     }
 
     /// Runs of neighbouring spans that share an adapter.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::gguf::is_gguf;
-use crate::kernel::Activation;
+use crate::kernel::{Activation, AttentionShape, RopeTable};
 
 use super::ModelError;
 use super::config_reader::ConfigReader;
@@ -217,6 +217,59 @@ impl DecoderConfig {
         let config = family::read(&mut reader)?;
         reader.finish()?;
         Ok(config)
+    }
+
+    /// What a layer's attention computes.
+    pub(super) fn attention_shape(&self, layer: usize) -> AttentionShape {
+        AttentionShape {
+            heads: self.num_heads,
+            kv_heads: self.num_kv_heads,
+            head_dim: self.head_dim,
+            scale: self.attention_scale,
+            window: self.layers[layer].window,
+            softcap: self.attention_softcap,
+        }
+    }
+
+    /// The rotary embeddings, tabulated for every position.
+    pub(super) fn rope_tables(&self) -> Vec<RopeTable> {
+        let tables = self.ropes.iter().map(|rope| {
+            let frequencies = rope.inverse_frequencies(self.head_dim);
+            RopeTable::new(&frequencies, self.max_positions, rope.amplitude())
+        });
+        tables.collect()
+    }
+
+    /// Path, outputs and inputs of every linear layer that an adapter can change.
+    pub fn linear_modules(&self) -> Vec<(String, usize, usize)> {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let queries = self.num_heads * self.head_dim;
+        let keys = self.num_kv_heads * self.head_dim;
+        let each: Vec<(&str, usize, usize)> = if self.family.has_fused_projections() {
+            vec![
+                ("self_attn.qkv_proj", queries + 2 * keys, hidden),
+                ("self_attn.o_proj", hidden, queries),
+                ("mlp.gate_up_proj", 2 * inner, hidden),
+                ("mlp.down_proj", hidden, inner),
+            ]
+        } else {
+            vec![
+                ("self_attn.q_proj", queries, hidden),
+                ("self_attn.k_proj", keys, hidden),
+                ("self_attn.v_proj", keys, hidden),
+                ("self_attn.o_proj", hidden, queries),
+                ("mlp.gate_proj", inner, hidden),
+                ("mlp.up_proj", inner, hidden),
+                ("mlp.down_proj", hidden, inner),
+            ]
+        };
+        (0..self.num_layers())
+            .flat_map(|layer| {
+                each.iter().map(move |(name, outputs, inputs)| {
+                    (format!("model.layers.{layer}.{name}"), *outputs, *inputs)
+                })
+            })
+            .collect()
     }
 
     /// Number of layers.

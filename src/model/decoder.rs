@@ -65,20 +65,8 @@ impl Decoder {
         let mut files = TensorFiles::open(dir)?;
         let settings = settings(&files);
         let decoder = Self::assemble(config, &mut files, settings)?;
-        let tied_head = |name: &&str| decoder.config.tied && *name == "lm_head.weight";
-        let stray = files
-            .untouched()
-            .find(|name| !name.ends_with("rotary_emb.inv_freq") && !tied_head(name));
-        match stray {
-            None => Ok(decoder),
-            Some(name) => Err(ModelError::Tensor {
-                name: name.to_owned(),
-                reason: format!(
-                    "is no part of a {} decoder as config.json describes it",
-                    decoder.config.family.model_type()
-                ),
-            }),
-        }
+        files.check_strays(&decoder.config)?;
+        Ok(decoder)
     }
 
     /// Builds a decoder from any source of tensors; from variables it can be trained.
@@ -101,18 +89,7 @@ impl Decoder {
             .collect();
         let norm = Norm::load(source, "model.norm", config.hidden_size, &config)?;
         let head = embedding.head(source, &config, settings)?;
-        let ropes = config
-            .ropes
-            .iter()
-            .map(|rope| {
-                let frequencies = rope.inverse_frequencies(config.head_dim);
-                Arc::new(RopeTable::new(
-                    &frequencies,
-                    config.max_positions,
-                    rope.amplitude(),
-                ))
-            })
-            .collect();
+        let ropes = config.rope_tables().into_iter().map(Arc::new).collect();
         let layers = layers?;
         let plain: Result<Option<Vec<_>>, ModelError> =
             layers.iter().map(|layer| layer.served()).collect();
@@ -160,35 +137,7 @@ impl Decoder {
 
     /// Path, outputs and inputs of every linear layer that an adapter can change.
     pub fn linear_modules(&self) -> Vec<(String, usize, usize)> {
-        let config = &self.config;
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let queries = config.num_heads * config.head_dim;
-        let keys = config.num_kv_heads * config.head_dim;
-        let each: Vec<(&str, usize, usize)> = if config.family.has_fused_projections() {
-            vec![
-                ("self_attn.qkv_proj", queries + 2 * keys, hidden),
-                ("self_attn.o_proj", hidden, queries),
-                ("mlp.gate_up_proj", 2 * inner, hidden),
-                ("mlp.down_proj", hidden, inner),
-            ]
-        } else {
-            vec![
-                ("self_attn.q_proj", queries, hidden),
-                ("self_attn.k_proj", keys, hidden),
-                ("self_attn.v_proj", keys, hidden),
-                ("self_attn.o_proj", hidden, queries),
-                ("mlp.gate_proj", inner, hidden),
-                ("mlp.up_proj", inner, hidden),
-                ("mlp.down_proj", hidden, inner),
-            ]
-        };
-        (0..config.num_layers())
-            .flat_map(|layer| {
-                each.iter().map(move |(name, outputs, inputs)| {
-                    (format!("model.layers.{layer}.{name}"), *outputs, *inputs)
-                })
-            })
-            .collect()
+        self.config.linear_modules()
     }
 
     /// Final hidden states, (tokens, hidden), each token seeing its own span up to itself.
@@ -221,21 +170,7 @@ impl Decoder {
 
     /// Refuses what no pass can compute.
     pub(super) fn check(&self, batch: &ForwardBatch) -> Result<(), ModelError> {
-        let vocabulary = self.config.vocab_size;
-        if batch.is_empty() {
-            let reason = "a forward pass needs at least one token".to_owned();
-            return Err(candle_core::Error::Msg(reason).into());
-        }
-        if let Some(id) = batch
-            .token_ids
-            .iter()
-            .find(|id| **id as usize >= vocabulary)
-        {
-            return Err(ModelError::Compute(candle_core::Error::Msg(format!(
-                "token {id} is outside the vocabulary of {vocabulary}"
-            ))));
-        }
-        Ok(())
+        batch.check(self.config.vocab_size)
     }
 
     /// Logits of hidden rows, (rows, vocabulary) f32.

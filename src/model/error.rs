@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::gguf::GgufError;
+#[cfg(feature = "cuda")]
+use crate::kernel::cuda::CudaError;
 
 /// A checkpoint that cannot be used, or a computation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,10 @@ pub enum ModelError {
     /// A GGUF file cannot be read.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A CUDA device cannot be used, or failed.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
     /// The arithmetic failed.
     #[error("computation failed")]
     Compute(#[from] candle_core::Error),

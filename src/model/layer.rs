@@ -231,14 +231,7 @@ impl Attention {
             output,
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
-            shape: AttentionShape {
-                heads: config.num_heads,
-                kv_heads: config.num_kv_heads,
-                head_dim: config.head_dim,
-                scale: config.attention_scale,
-                window: config.layers[index].window,
-                softcap: config.attention_softcap,
-            },
+            shape: config.attention_shape(index),
         })
     }
 

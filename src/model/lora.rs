@@ -71,6 +71,11 @@ fn next_generation() -> u64 {
 impl LoraAdapter {
     /// Reads a PEFT folder and checks that every tensor of it fits `decoder` and is used.
     pub fn load(dir: &Path, decoder: &Decoder) -> Result<Self, ModelError> {
+        Self::load_for(dir, decoder.config())
+    }
+
+    /// The same for any decoder of this shape.
+    pub fn load_for(dir: &Path, decoder: &DecoderConfig) -> Result<Self, ModelError> {
         let config = LoraConfig::load(dir)?;
         let path = dir.join("adapter_model.safetensors");
         if !path.exists() && dir.join("adapter_model.bin").exists() {
@@ -255,6 +260,12 @@ impl LoraAdapter {
             let _ = self.packed.set(Arc::clone(&packed));
         }
         Ok(packed)
+    }
+
+    /// All pairs by the paths of their modules.
+    #[cfg(feature = "cuda")]
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &LoraPair)> {
+        self.pairs.iter().map(|(path, pair)| (path.as_str(), pair))
     }
 
     pub(super) fn pair(&self, module: &str) -> Option<&LoraPair> {

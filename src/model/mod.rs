@@ -4,7 +4,10 @@ mod batch;
 pub mod classifier;
 mod config;
 mod config_reader;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod decoder;
+mod device;
 mod dtype;
 mod embedding;
 mod error;
@@ -23,7 +26,10 @@ pub use crate::kernel::BLOCK_TOKENS;
 pub use crate::kernel::matmul::{Packing, Precision};
 pub use batch::{ForwardBatch, Span};
 pub use config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling};
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaDecoder, CudaPool};
 pub use decoder::{Decoder, LayerTape};
+pub use device::{Device, NotBuilt, UnknownDevice};
 pub use dtype::{Dtype, UnknownDtype};
 pub use error::ModelError;
 pub use family::Family;

@@ -11,6 +11,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::ModelError;
+use super::config::DecoderConfig;
 use crate::kernel::matmul::Packing;
 use crate::kernel::with_elements;
 
@@ -160,6 +161,24 @@ impl TensorFiles {
     /// Names of tensors that nobody has asked for.
     pub fn untouched(&self) -> impl Iterator<Item = &str> {
         self.names().filter(|name| !self.taken.contains(*name))
+    }
+
+    /// Refuses tensors that nobody has asked for while a decoder of this shape was loaded.
+    pub(super) fn check_strays(&self, config: &DecoderConfig) -> Result<(), ModelError> {
+        let tied_head = |name: &&str| config.tied && *name == "lm_head.weight";
+        let stray = self
+            .untouched()
+            .find(|name| !name.ends_with("rotary_emb.inv_freq") && !tied_head(name));
+        match stray {
+            None => Ok(()),
+            Some(name) => Err(ModelError::Tensor {
+                name: name.to_owned(),
+                reason: format!(
+                    "is no part of a {} decoder as config.json describes it",
+                    config.family.model_type()
+                ),
+            }),
+        }
     }
 
     /// Bytes of all tensors, and those of them that are stored as bf16.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::{Access, AccessError};
+use super::base::Base;
 use super::error::{LoadError, RequestError};
 use super::finetune::FineTuning;
 use super::folder::ModelFolder;
@@ -17,7 +18,7 @@ use super::sampling::SamplingDefaults;
 use super::structured::Grammars;
 use super::weights::Weights;
 use crate::engine::{EngineConfig, EngineHandle};
-use crate::model::{Decoder, Dtype, LoraAdapter};
+use crate::model::{Device, Dtype, LoraAdapter};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::text::PromptEncoder;
@@ -32,6 +33,8 @@ pub struct ServiceSettings {
     pub default_max_tokens: usize,
     /// In what numbers the base's linear layers multiply.
     pub dtype: Dtype,
+    /// What computes the base.
+    pub device: Device,
     /// How long a request may wait for the first token of its answers.
     pub queue_patience: Duration,
 }
@@ -42,6 +45,7 @@ impl Default for ServiceSettings {
             engine: EngineConfig::default(),
             default_max_tokens: 256,
             dtype: Dtype::default(),
+            device: Device::default(),
             queue_patience: Duration::from_secs(120),
         }
     }
@@ -69,7 +73,7 @@ pub struct App {
     pub(super) live: LivePolicies,
     default: usize,
     /// What every version of every policy must fit.
-    decoder: Arc<Decoder>,
+    model: Base,
     base_hash: String,
     root: PathBuf,
     weights: Weights,
@@ -84,11 +88,12 @@ impl App {
     pub fn load(dir: &Path, settings: &ServiceSettings) -> Result<Self, LoadError> {
         let folder = ModelFolder::open(dir)?;
         let root = &folder.root;
-        let decoder = folder.weights.decoder(settings.dtype)?;
+        let model = Base::load(&folder.weights, settings.dtype, settings.device)?;
         let encoder = folder.weights.encoder()?;
         let hash = folder.weights.hash()?;
         let base = BaseParts {
-            decoder: &decoder,
+            decoder: model.config(),
+            arithmetic: model.arithmetic(),
             encoder: &encoder,
             hash: &hash,
             root,
@@ -99,12 +104,11 @@ impl App {
             .iter()
             .map(|policy| LivePolicy::load(policy, &base).map(Slot::of_folder))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut eos = decoder.config().eos_token_ids.clone();
+        let mut eos = model.config().eos_token_ids.clone();
         eos.extend(encoder.tokenizer().eos_ids());
         let defaults = (folder.weights).sampling(&eos, settings.default_max_tokens)?;
-        let decoder = Arc::new(decoder);
-        let engine = EngineHandle::start(Arc::clone(&decoder), settings.engine.clone())
-            .map_err(LoadError::Engine)?;
+        let engine = model.start(settings.engine.clone());
+        let engine = engine.map_err(LoadError::Engine)?;
         Ok(Self {
             engine,
             encoder: Arc::new(encoder),
@@ -120,7 +124,7 @@ impl App {
             grammars: Grammars::default(),
             live: LivePolicies::new(slots),
             default: folder.default,
-            decoder,
+            model,
             base_hash: hash,
             root: folder.root,
             weights: folder.weights,
@@ -209,7 +213,8 @@ impl App {
     /// What a further version of a policy must fit.
     pub(super) fn base(&self) -> BaseParts<'_> {
         BaseParts {
-            decoder: &self.decoder,
+            decoder: self.model.config(),
+            arithmetic: self.model.arithmetic(),
             encoder: &self.encoder,
             hash: &self.base_hash,
             root: &self.root,
@@ -229,7 +234,7 @@ impl App {
 
     /// In what numbers linear layers multiply: `f32` or `bf16`.
     pub fn dtype(&self) -> &'static str {
-        self.decoder.packing().name()
+        self.model.numbers()
     }
 
     /// Says which phase the process is in.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::offer::WeightsSource;
 use crate::engine::EngineError;
 use crate::gguf::GgufError;
-use crate::model::ModelError;
+use crate::model::{ModelError, NotBuilt};
 use crate::steering::{ManifestError, WeightError};
 use crate::store::StoreError;
 use crate::text::TextError;
@@ -339,6 +339,9 @@ pub enum LoadError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// A device is asked for that this program is not built for.
+    #[error(transparent)]
+    Device(#[from] NotBuilt),
     /// The engine could not be started.
     #[error("the engine cannot start")]
     Engine(#[source] EngineError),

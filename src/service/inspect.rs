@@ -71,7 +71,8 @@ impl Inspection {
         };
         self.facts.push(format!("base hash: {hash}"));
         let base = BaseParts {
-            decoder: &decoder,
+            decoder: decoder.config(),
+            arithmetic: decoder.packing().name(),
             encoder: &encoder,
             hash: &hash,
             root,

@@ -7,6 +7,7 @@ mod access;
 mod answer;
 mod answers;
 mod app;
+mod base;
 mod comparisons;
 mod error;
 mod finetune;
@@ -37,7 +38,7 @@ mod weights;
 
 pub use crate::eval::sweep::{EvalPrompt, SweepSettings};
 pub use crate::jobs::{JobStatus, JobTrouble};
-pub use crate::model::{Dtype, UnknownDtype};
+pub use crate::model::{Device, Dtype, UnknownDtype};
 pub use crate::registry::RegistryError;
 pub use crate::store::JobTurn;
 pub use crate::text::GrammarSource;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::LoadError;
 use super::folder::{MANIFEST_FILE, PolicyFolder};
 use super::scoring::Scorer;
-use crate::model::{Decoder, LoraAdapter, Packing, Precision};
+use crate::model::{DecoderConfig, LoraAdapter};
 use crate::steering::SteeringManifest;
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::hash_files;
@@ -43,7 +43,9 @@ pub struct LivePolicy {
 
 /// What a policy must fit.
 pub(super) struct BaseParts<'a> {
-    pub(super) decoder: &'a Decoder,
+    pub(super) decoder: &'a DecoderConfig,
+    /// What tells its bits from those that the same tensors give in other numbers or elsewhere.
+    pub(super) arithmetic: &'a str,
     pub(super) encoder: &'a PromptEncoder,
     /// Of the base's configuration, tokenizer and tensors.
     pub(super) hash: &'a str,
@@ -65,7 +67,7 @@ impl LivePolicy {
         };
         let adapter = match folder.has_adapter {
             true => Some(Arc::new(
-                LoraAdapter::load(&folder.dir, base.decoder).map_err(|source| {
+                LoraAdapter::load_for(&folder.dir, base.decoder).map_err(|source| {
                     LoadError::Model {
                         dir: folder.dir.clone(),
                         source,
@@ -76,9 +78,9 @@ impl LivePolicy {
         };
         let own = hash_files(&folder.dir, &POLICY_FILES).map_err(LoadError::Hash)?;
         // the same version promises the same bytes, and other numbers give others
-        let numbers = match base.decoder.packing() {
-            Packing::Plain(Precision::F32) => "",
-            other => other.name(),
+        let numbers = match base.arithmetic {
+            "f32" => "",
+            other => other,
         };
         let content = blake3::hash(format!("{}{}{numbers}", base.hash, own.to_hex()).as_bytes());
         Ok(Self {

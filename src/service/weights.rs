@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use super::error::LoadError;
 use super::sampling::SamplingDefaults;
 use crate::gguf::{GgufError, GgufFile};
+#[cfg(feature = "cuda")]
+use crate::model::CudaDecoder;
 use crate::model::{Decoder, Dtype};
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::{base_hash, hash_files};
@@ -35,6 +37,26 @@ impl Weights {
         let loaded = match self {
             Self::Folder(dir) => Decoder::load_with(dir, dtype),
             Self::Gguf(path) => Decoder::load_gguf(&open(path)?, dtype),
+        };
+        loaded.map_err(|source| LoadError::Model {
+            dir: self.path().to_owned(),
+            source,
+        })
+    }
+
+    /// The decoder on a CUDA device.
+    ///
+    /// # Errors
+    /// It cannot be read, is not supported, or the device cannot be used.
+    #[cfg(feature = "cuda")]
+    pub(super) fn device_decoder(
+        &self,
+        dtype: Dtype,
+        ordinal: usize,
+    ) -> Result<CudaDecoder, LoadError> {
+        let loaded = match self {
+            Self::Folder(dir) => CudaDecoder::load(dir, dtype, ordinal),
+            Self::Gguf(path) => CudaDecoder::load_gguf(path, dtype, ordinal),
         };
         loaded.map_err(|source| LoadError::Model {
             dir: self.path().to_owned(),

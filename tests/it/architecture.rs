@@ -81,7 +81,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
 ];
 
 /// Outside crates that only some modules may speak.
-const KEPT_TO: [(&str, &[&str]); 15] = [
+const KEPT_TO: [(&str, &[&str]); 16] = [
     ("sqlx", &["store"]),
     ("axum", &["http"]),
     (
@@ -115,6 +115,7 @@ const KEPT_TO: [(&str, &[&str]); 15] = [
         "candle_core",
         &["kernel", "model", "engine", "rewards", "training"],
     ),
+    ("cudarc", &["kernel"]),
     ("tokenizers", &["text", "rewards"]),
     ("minijinja", &["text"]),
     ("llguidance", &["text"]),

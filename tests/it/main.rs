@@ -6,6 +6,8 @@
 
 mod architecture;
 mod bench;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod engine;
 mod fixtures;
 mod gguf;

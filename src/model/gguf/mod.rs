@@ -43,17 +43,8 @@ impl Decoder {
         };
         let mut source = GgufTensors::new(file, &config);
         let decoder = Self::assemble(config, &mut source, settings)?;
-        let path = file.metadata().path();
-        match source.untouched() {
-            None => Ok(decoder),
-            Some(name) => Err(ModelError::Invalid {
-                path: path.to_owned(),
-                reason: format!(
-                    "tensor `{name}` is no part of a {} decoder as the file's metadata describe it",
-                    decoder.config().family.model_type()
-                ),
-            }),
-        }
+        source.check_strays(decoder.config())?;
+        Ok(decoder)
     }
 }
 
@@ -96,6 +87,20 @@ impl<'a> GgufTensors<'a> {
         self.file
             .names()
             .find(|name| !self.taken.contains(*name) && *name != ROPE_FREQUENCIES)
+    }
+
+    /// Refuses tensors that nobody has asked for while a decoder of this shape was loaded.
+    pub(super) fn check_strays(&self, config: &DecoderConfig) -> Result<(), ModelError> {
+        match self.untouched() {
+            None => Ok(()),
+            Some(name) => Err(ModelError::Invalid {
+                path: path_of(self.file).to_owned(),
+                reason: format!(
+                    "tensor `{name}` is no part of a {} decoder as the file's metadata describe it",
+                    config.family.model_type()
+                ),
+            }),
+        }
     }
 
     /// The stored tensor, its bytes in the order of this program's rows.

@@ -54,7 +54,7 @@ impl PackedAdapter {
 }
 
 /// Layer and slot of `model.layers.{layer}.{part}.{module}`.
-fn place(path: &str) -> Option<(usize, Slot)> {
+pub(crate) fn place(path: &str) -> Option<(usize, Slot)> {
     let mut parts = path.strip_prefix("model.layers.")?.split('.');
     let layer = parts.next()?.parse().ok()?;
     Some((layer, Slot::of_module(parts.next_back()?)?))

@@ -24,6 +24,8 @@ use super::embedding::Embedding;
 use super::kv::{BlockId, KvPool};
 
 pub(super) use adapter::PackedAdapter;
+#[cfg(feature = "cuda")]
+pub(super) use adapter::place as place_of_module;
 pub(super) use layer::{SLOTS, ServedLayer, ServedLinear, ServedNorm, Slot};
 pub(super) use workspace::Workspace;
 
@@ -97,7 +99,7 @@ impl Decoder {
         let served = self.served.as_ref().ok_or_else(|| {
             fail("its tensors change in training, and such a decoder is not served")
         })?;
-        let rows = placed(step, pool, self.config().max_positions)?;
+        let rows = placed(step, pool.blocks(), self.config().max_positions)?;
         let adapters = packed_adapters(step.batch, self.config())?;
         let run = |table: Table<'_>| {
             let pass = Pass {
@@ -123,9 +125,9 @@ fn fail(reason: impl Into<String>) -> ModelError {
 }
 
 /// Where each row lies in the pool, once it is known that this is inside it and nobody else's.
-fn placed<'a>(
+pub(super) fn placed<'a>(
     step: ServedStep<'a>,
-    pool: &KvPool,
+    pool_blocks: usize,
     max_positions: usize,
 ) -> Result<Vec<Placed<'a>>, ModelError> {
     let ServedStep {
@@ -166,8 +168,8 @@ fn placed<'a>(
                 "{held} blocks for {end} tokens, expected {needed}"
             )));
         }
-        if let Some(stray) = blocks.iter().find(|it| **it as usize >= pool.blocks()) {
-            return Err(fail(format!("block {stray} of {}", pool.blocks())));
+        if let Some(stray) = blocks.iter().find(|it| **it as usize >= pool_blocks) {
+            return Err(fail(format!("block {stray} of {pool_blocks}")));
         }
         written.extend(&blocks[first / BLOCK_TOKENS..needed]);
         rows.extend((first..end).map(|position| Placed { blocks, position }));
