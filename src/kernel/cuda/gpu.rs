@@ -117,13 +117,18 @@ impl Gpu {
 
     /// A kernel by its name.
     pub(super) fn find(&self, name: &str) -> Result<CudaFunction, CudaError> {
-        let found = self
-            .modules
-            .iter()
-            .find_map(|module| module.load_function(name).ok());
-        found.ok_or_else(|| CudaError::Driver {
+        // This thread may be another than the one that opened the device.
+        let bound = self.context.bind_to_thread();
+        bound.map_err(CudaError::driver("take the device over"))?;
+        for module in &self.modules {
+            match module.load_function(name) {
+                Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_FOUND => {}
+                found => return found.map_err(CudaError::driver("find a kernel")),
+            }
+        }
+        Err(CudaError::Driver {
             doing: "find a kernel",
-            name: format!("`{name}` is in none of the modules of this binary"),
+            name: format!("`{name}` is in none of this program's modules"),
         })
     }
 

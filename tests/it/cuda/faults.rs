@@ -14,6 +14,11 @@ fn after_a_fault_of_the_device_the_engine_starts_anew_and_answers_the_same() {
     let (prompt, _) = greedy_cases("llama").remove(0);
     let request = || vec![greedy(prompt.clone(), 6)];
     let before = complete_all(&engine, request()).unwrap();
+    assert_eq!(
+        engine.stats().restarts,
+        0,
+        "the first pool takes over what was loaded"
+    );
     // in the prompt, in the middle of a token, in a recorded step
     for launch in [3, 30, 70] {
         let restarts = engine.stats().restarts;

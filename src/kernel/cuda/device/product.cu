@@ -92,18 +92,26 @@ struct Stage {
     bf16 x[WIDE_ROWS * STEP];
 };
 
-__device__ __forceinline__ void fill(Stage& stage, const bf16* x, const bf16* w, int rows, int outs,
-                                     int stride, int step) {
-    const int first_out = blockIdx.x * WIDE_OUTS, first_row = blockIdx.y * WIDE_ROWS;
-    for (int chunk = threadIdx.x; chunk < WIDE_OUTS * 4; chunk += 256) {
-        const int row = min(first_out + chunk / 4, outs - 1);
-        copy_16(stage.w + chunk * 8, w + size_t(row) * stride + step * STEP + chunk % 4 * 8);
+// Where a thread copies from: two pieces of 16 bytes of W and one of x at each step.
+struct Sources {
+    const bf16* w[2];
+    const bf16* x;
+    __device__ __forceinline__ Sources(const bf16* all_x, const bf16* all_w, int rows, int outs,
+                                       int stride) {
+        // Rows past the end are read from the last one, and what comes of them is not stored.
+        const int row = threadIdx.x / 4, piece = threadIdx.x % 4 * 8;
+        const int first_out = blockIdx.x * WIDE_OUTS + row, first_row = blockIdx.y * WIDE_ROWS + row;
+        w[0] = all_w + size_t(min(first_out, outs - 1)) * stride + piece;
+        w[1] = all_w + size_t(min(first_out + WIDE_OUTS / 2, outs - 1)) * stride + piece;
+        x = all_x + size_t(min(first_row, rows - 1)) * stride + piece;
     }
-    for (int chunk = threadIdx.x; chunk < WIDE_ROWS * 4; chunk += 256) {
-        const int row = min(first_row + chunk / 4, rows - 1);
-        copy_16(stage.x + chunk * 8, x + size_t(row) * stride + step * STEP + chunk % 4 * 8);
+    __device__ __forceinline__ void fill(Stage& stage, int step) const {
+        const int at = threadIdx.x * 8;
+        copy_16(stage.w + at, w[0] + step * STEP);
+        copy_16(stage.w + WIDE_OUTS / 2 * STEP + at, w[1] + step * STEP);
+        copy_16(stage.x + at, x + step * STEP);
     }
-}
+};
 
 // A block makes 128 outputs of 64 rows; a warp 32 of 32. Over all slices if `slices` is null, else
 // over slice blockIdx.z, into `slices` (SLICES, rows, outs).
@@ -117,18 +125,20 @@ KERNEL __launch_bounds__(256, 2)
     const Slice only(blockIdx.z, steps);
     const int first = slices ? only.first : 0, end = slices ? only.end : steps;
     const int length = (steps + SLICES - 1) / SLICES;
+    const Sources sources(x, w, rows, outs, stride);
     float sums[2][4][4] = {}, totals[2][4][4];
     for (int ahead = 0; ahead < STAGES - 1; ++ahead) {
-        if (first + ahead < end) fill(stages[ahead], x, w, rows, outs, stride, first + ahead);
+        if (first + ahead < end) sources.fill(stages[ahead], first + ahead);
         close_copies();
     }
+#pragma unroll 1
     for (int step = first; step < end; ++step) {
         await_copies<STAGES - 2>();
         // Everyone's copies of this stage have come, and everyone is done with the one before it,
         // which is filled anew.
         __syncthreads();
         const int next = step + STAGES - 1;
-        if (next < end) fill(stages[(next - first) % STAGES], x, w, rows, outs, stride, next);
+        if (next < end) sources.fill(stages[(next - first) % STAGES], next);
         close_copies();
         const Stage& stage = stages[(step - first) % STAGES];
         uint4 upper[2], lower[2];
