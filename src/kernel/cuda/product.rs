@@ -87,73 +87,96 @@ impl Products {
             assert!(bias.len() >= outs, "{} biases for {outs}", bias.len());
             bias.at(0)
         });
-        let (x, w, to) = (x.at(0), matrix.numbers.at(0), out.at(0));
-        let [rows_i, outs_i, stride_i] = [rows, outs, stride].map(int);
-        if rows <= NARROW {
-            let (kernel, tile) = match rows {
-                0..=8 => ("product_8", 8),
-                9..=16 => ("product_16", 16),
-                _ => ("product_32", 32),
-            };
-            let grid = shape([outs.div_ceil(16), rows.div_ceil(tile), 1], 256, 0);
-            // SAFETY: the buffers hold what the kernel reaches, by the checks above: rows and outputs
-            // past the last are neither read nor written.
-            return unsafe {
-                launch!(
-                    gpu,
-                    gpu.kernel(kernel),
-                    grid,
-                    x,
-                    w,
-                    bias,
-                    to,
-                    rows_i,
-                    outs_i,
-                    stride_i,
-                    outs_i
-                )
-            };
+        let arguments = Arguments {
+            x: x.at(0),
+            w: matrix.numbers.at(0),
+            bias,
+            out: out.at(0),
+            rows,
+            outs,
+            stride,
+        };
+        // SAFETY: the buffers hold what the kernels reach, by the checks above: rows and outputs past
+        // the last are neither read nor written. A product that is cut has fewer outputs than `slices`
+        // has room for.
+        unsafe {
+            if rows <= NARROW {
+                arguments.narrow(gpu)
+            } else {
+                arguments.wide(gpu, self.slices.at(0))
+            }
         }
+    }
+}
+
+/// What the kernels are told.
+struct Arguments {
+    x: u64,
+    w: u64,
+    bias: u64,
+    out: u64,
+    rows: usize,
+    outs: usize,
+    stride: usize,
+}
+
+impl Arguments {
+    /// # Safety
+    /// All addresses are of so many rows and outputs.
+    unsafe fn narrow(&self, gpu: &Gpu) -> Result<(), CudaError> {
+        let &Self {
+            x,
+            w,
+            bias,
+            out,
+            rows,
+            outs,
+            stride,
+        } = self;
+        let (kernel, tile) = match rows {
+            0..=8 => ("product_8", 8),
+            9..=16 => ("product_16", 16),
+            _ => ("product_32", 32),
+        };
+        let grid = shape([outs.div_ceil(16), rows.div_ceil(tile), 1], 256, 0);
+        let kernel = gpu.kernel(kernel);
+        let [rows, outs, stride] = [rows, outs, stride].map(int);
+        // SAFETY: passed on to the caller.
+        unsafe { launch!(gpu, kernel, grid, x, w, bias, out, rows, outs, stride, outs) }
+    }
+
+    /// # Safety
+    /// All addresses are of so many rows and outputs; a product with fewer blocks than there are
+    /// multiprocessors has room for its slices.
+    unsafe fn wide(&self, gpu: &Gpu, slices: u64) -> Result<(), CudaError> {
+        let &Self {
+            x,
+            w,
+            bias,
+            out,
+            rows,
+            outs,
+            stride,
+        } = self;
         let blocks = [outs.div_ceil(WIDE.0), rows.div_ceil(WIDE.1)];
         let is_cut = blocks[0] * blocks[1] < gpu.multiprocessors();
-        let slices = if is_cut { self.slices.at(0) } else { 0 };
-        let grid = shape(
-            [blocks[0], blocks[1], if is_cut { SLICES } else { 1 }],
-            256,
-            0,
-        );
-        // SAFETY: as above; a product that is cut has fewer outputs than `slices` has room for.
+        let (slices, parts) = if is_cut { (slices, SLICES) } else { (0, 1) };
+        let grid = shape([blocks[0], blocks[1], parts], 256, 0);
+        let sum = shape([outs.div_ceil(256), rows, 1], 256, 0);
+        let kernel = gpu.kernel("product_wide");
+        let [rows, outs, stride] = [rows, outs, stride].map(int);
+        // SAFETY: passed on to the caller.
         unsafe {
             launch!(
-                gpu,
-                gpu.kernel("product_wide"),
-                grid,
-                x,
-                w,
-                bias,
-                to,
-                slices,
-                rows_i,
-                outs_i,
-                stride_i,
-                outs_i
+                gpu, kernel, grid, x, w, bias, out, slices, rows, outs, stride, outs
             )
         }?;
         if is_cut {
-            let grid = shape([outs.div_ceil(256), rows, 1], 256, 0);
+            let kernel = gpu.kernel("product_sum");
             // SAFETY: as above.
             unsafe {
                 launch!(
-                    gpu,
-                    gpu.kernel("product_sum"),
-                    grid,
-                    slices,
-                    bias,
-                    to,
-                    rows_i,
-                    outs_i,
-                    stride_i,
-                    outs_i
+                    gpu, kernel, sum, slices, bias, out, rows, outs, stride, outs
                 )
             }?;
         }
