@@ -88,7 +88,17 @@ impl Base {
         match self {
             Self::Cpu(decoder) => EngineHandle::start(Arc::clone(decoder), config),
             #[cfg(feature = "cuda")]
-            Self::Cuda(decoder) => EngineHandle::start(Arc::clone(decoder), config),
+            Self::Cuda(decoder) => {
+                let room = decoder.pool_bytes() / decoder.token_bytes();
+                if let Some(tokens) = config.kv_tokens
+                    && tokens > room
+                {
+                    return Err(EngineError::Config(format!(
+                        "kv_tokens is {tokens}, but the device has room for {room}"
+                    )));
+                }
+                EngineHandle::start(Arc::clone(decoder), config)
+            }
         }
     }
 }

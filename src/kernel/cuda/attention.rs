@@ -231,6 +231,13 @@ impl Attention {
         is_cut.then_some(numbers)
     }
 
+    /// Partitions that get blocks of their own; 1 where each tile is walked by one block.
+    #[must_use]
+    pub fn parts_apart(&self, gpu: &Gpu, placement: &Placement) -> usize {
+        self.partial_numbers(gpu, placement)
+            .map_or(1, |_| placement.parts)
+    }
+
     /// Tiles side by side that one token's heads need.
     fn grid_heads(&self) -> usize {
         self.kv_heads * (self.heads / self.kv_heads).div_ceil(TILE)
@@ -308,7 +315,7 @@ impl Attention {
             partials.unwrap_or(0) <= self.partials.len(),
             "no room for {partials:?}"
         );
-        let parts = partials.map_or(1, |_| at.parts);
+        let parts = self.parts_apart(gpu, at);
         let total = size_of::<f32>() * (TILE * self.width + 2 * TILE);
         let blocks = [at.tile_count, self.grid_heads()];
         let grid = shape([blocks[0], blocks[1], parts], THREADS, 2 * total);

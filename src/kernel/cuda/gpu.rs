@@ -118,8 +118,7 @@ impl Gpu {
     /// A kernel by its name.
     pub(super) fn find(&self, name: &str) -> Result<CudaFunction, CudaError> {
         // This thread may be another than the one that opened the device.
-        let bound = self.context.bind_to_thread();
-        bound.map_err(CudaError::driver("take the device over"))?;
+        self.bind()?;
         for module in &self.modules {
             match module.load_function(name) {
                 Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_FOUND => {}

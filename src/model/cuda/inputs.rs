@@ -24,14 +24,6 @@ pub(super) struct DeviceInputs {
     pub(super) draws: PickedRows,
 }
 
-/// What a recorded step of single tokens is recorded for: it serves all steps of the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct GraphKey {
-    pub(super) rows: usize,
-    pub(super) parts: usize,
-    pub(super) is_adapted: bool,
-}
-
 impl Inputs {
     /// Of a step that was checked. With `padded` rows, which is at least those there are, further ones
     /// are added that write to the block `spare`; every row draws then.
@@ -122,15 +114,6 @@ impl Inputs {
                     indices: buffer.at(draws),
                 },
             },
-        }
-    }
-
-    /// The key of a padded step.
-    pub(super) fn key(&self, is_adapted: bool) -> GraphKey {
-        GraphKey {
-            rows: self.rows,
-            parts: self.parts,
-            is_adapted,
         }
     }
 }

@@ -11,17 +11,29 @@ use super::super::config::DecoderConfig;
 use super::super::kv::BlockId;
 use super::super::serving::{ServedStep, placed};
 use super::adapters::DeviceAdapters;
-use super::inputs::{GraphKey, Inputs};
+use super::inputs::Inputs;
 use super::layers::DeviceTensors;
 use super::pass::Pass;
 use super::workspace::{Need, Workspace};
-use super::{CudaDecoder, Loaded};
+use super::{CudaDecoder, Loaded, fail};
 
 /// Rows up to which steps of single tokens are recorded and repeated.
 const MOST_RECORDED: usize = 256;
 
+/// Rows that a launch can have.
+const MOST_ROWS: usize = 65_535;
+
 /// Logits that one thread copies.
 const COPIED: usize = 1 << 18;
+
+/// What a recorded step of single tokens is recorded for: it serves all steps of the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct GraphKey {
+    rows: usize,
+    /// Partitions with blocks of their own.
+    parts: usize,
+    is_adapted: bool,
+}
 
 /// A device with a decoder's tensors, and blocks of keys and values.
 pub struct CudaPool {
@@ -93,6 +105,12 @@ impl CudaPool {
         logits: &mut Vec<f32>,
     ) -> Result<(), ModelError> {
         step.batch.check(config.vocab_size)?;
+        if step.batch.len() > MOST_ROWS {
+            let rows = step.batch.len();
+            return Err(fail(format!(
+                "{rows} tokens in one step; a device takes at most {MOST_ROWS}"
+            )));
+        }
         placed(step, self.blocks, config.max_positions)?;
         let adapters = self.adapters.of_rows(&self.gpu, config, step.batch)?;
         let is_adapted = !adapters.entries.is_empty();
@@ -128,10 +146,14 @@ impl CudaPool {
         (need, inputs): (Need, &Inputs),
     ) -> Result<(), ModelError> {
         let shape = (config, self.attention_width(config));
-        let mut moved = self.buffers.fit(&self.gpu, shape, need)?;
+        let moved = self.buffers.fit(&self.gpu, shape, need);
+        // Some may have moved before there was no room for others.
+        if !matches!(moved, Ok(false)) {
+            self.graphs.clear();
+        }
+        moved?;
         let placement = inputs.on(&self.buffers.inputs).placement;
-        moved |= self.attention.fit(&self.gpu, &placement)?;
-        if moved {
+        if self.attention.fit(&self.gpu, &placement)? {
             self.graphs.clear();
         }
         Ok(())
@@ -169,7 +191,12 @@ impl CudaPool {
         inputs: &Inputs,
         is_adapted: bool,
     ) -> Result<(), ModelError> {
-        let key = inputs.key(is_adapted);
+        let placement = inputs.on(&self.buffers.inputs).placement;
+        let key = GraphKey {
+            rows: placement.rows,
+            parts: self.attention.parts_apart(&self.gpu, &placement),
+            is_adapted,
+        };
         if !self.graphs.contains_key(&key) {
             let pass = self.pass(config, inputs, is_adapted);
             let graph = self.gpu.record(|| pass.run())?;
