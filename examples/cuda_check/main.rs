@@ -1,6 +1,6 @@
 //! Checks a CUDA device, and measures it: what tests/cuda/on_gpu.sh runs on a machine that has one.
 //!
-//! Usage: `cuda_check selftest FIXTURES`, `cuda_check speed MODEL_DIR...` (folders that need no more than
+//! Usage: `cuda_check selftest FIXTURES [NAME...]`, `cuda_check speed MODEL_DIR...` (folders that need no more than
 //! a `config.json`; tensors are random). One JSON object a line. Fails where a check fails.
 #![expect(clippy::print_stdout, reason = "a check prints what it found")]
 
@@ -9,7 +9,7 @@ mod selftest;
 mod speed;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -27,15 +27,17 @@ fn main() -> ExitCode {
 fn run() -> Result<bool, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
-    let folders: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    match (command.as_str(), folders.as_slice()) {
-        ("selftest", [fixtures]) => selftest::run(fixtures),
+    let rest: Vec<String> = arguments.collect();
+    match (command.as_str(), rest.as_slice()) {
+        ("selftest", [fixtures, names @ ..]) => selftest::run(Path::new(fixtures), names),
         ("speed", folders) if !folders.is_empty() => {
             for folder in folders {
-                speed::run(folder)?;
+                speed::run(Path::new(folder))?;
             }
             Ok(true)
         }
-        _ => Err("usage: cuda_check selftest FIXTURES | cuda_check speed MODEL_DIR...".into()),
+        _ => Err(
+            "usage: cuda_check selftest FIXTURES [NAME...] | cuda_check speed MODEL_DIR...".into(),
+        ),
     }
 }

@@ -28,10 +28,12 @@ const LENGTH: usize = 90;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-pub(super) fn run(fixtures: &Path) -> Outcome<bool> {
-    let mut holds = products()?;
+/// Products and all fixtures, or only those that are named.
+pub(super) fn run(fixtures: &Path, names: &[String]) -> Outcome<bool> {
+    let is_asked = |name: &str| names.is_empty() || names.iter().any(|it| it == name);
+    let mut holds = !is_asked("products") || products()?;
     for name in FIXTURES {
-        holds &= family(name, &fixtures.join(name))?;
+        holds &= !is_asked(name) || family(name, &fixtures.join(name))?;
     }
     Ok(holds)
 }

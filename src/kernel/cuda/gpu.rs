@@ -17,14 +17,13 @@ const MODULES: [&[u8]; 4] = [
 ];
 
 /// Kernels whose names do not depend on the model.
-const KERNELS: [&str; 11] = [
+const KERNELS: [&str; 10] = [
     "embed",
     "join",
     "gate",
     "cap",
     "product_8",
     "product_16",
-    "product_32",
     "product_wide",
     "product_sum",
     "low_rank_down",

@@ -9,8 +9,9 @@ const STEP: usize = 32;
 const SLICES: usize = 8;
 /// Outputs and rows of a block of `product_wide`.
 const WIDE: (usize, usize) = (128, 64);
-/// Rows up to which the matrix is read by `product_8`, `_16` or `_32`.
-const NARROW: usize = 32;
+/// Rows up to which the matrix is read by `product_8` or `product_16`. With more, every warp's reading of
+/// all rows would cost as much as the matrix.
+const NARROW: usize = 16;
 
 /// The numbers of a row of inputs, with its padding.
 #[must_use]
@@ -135,8 +136,7 @@ impl Arguments {
         } = self;
         let (kernel, tile) = match rows {
             0..=8 => ("product_8", 8),
-            9..=16 => ("product_16", 16),
-            _ => ("product_32", 32),
+            _ => ("product_16", 16),
         };
         let grid = shape([outs.div_ceil(16), rows.div_ceil(tile), 1], 256, 0);
         let kernel = gpu.kernel(kernel);
@@ -158,7 +158,7 @@ impl Arguments {
             outs,
             stride,
         } = self;
-        let blocks = [outs.div_ceil(WIDE.0), rows.div_ceil(WIDE.1)];
+        let blocks = [rows.div_ceil(WIDE.1), outs.div_ceil(WIDE.0)];
         let is_cut = blocks[0] * blocks[1] < gpu.multiprocessors();
         let (slices, parts) = if is_cut { (slices, SLICES) } else { (0, 1) };
         let grid = shape([blocks[0], blocks[1], parts], 256, 0);

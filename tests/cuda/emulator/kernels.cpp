@@ -37,7 +37,7 @@ emulator::Sizes sizes(void (*)(Arguments...)) {
 const std::map<std::string, emulator::Entry>& emulator::kernels() {
     static const std::map<std::string, Entry> all = {
         ENTRY(embed),        ENTRY(join),         ENTRY(gate),        ENTRY(cap),
-        ENTRY(product_8),    ENTRY(product_16),   ENTRY(product_32),  ENTRY(product_wide),
+        ENTRY(product_8),    ENTRY(product_16),   ENTRY(product_wide),
         ENTRY(product_sum),  ENTRY(low_rank_down), ENTRY(low_rank_up), HEADS(32),
         HEADS(64),           HEADS(96),           HEADS(128),         HEADS(256),
     };

@@ -80,7 +80,6 @@ __device__ __forceinline__ void narrow(const bf16* x, const bf16* w, const float
     }
 NARROW(product_8, 1)
 NARROW(product_16, 2)
-NARROW(product_32, 4)
 
 // --- many rows: bound by arithmetic ----------------------------------------------------------------
 
@@ -100,7 +99,7 @@ struct Sources {
                                        int stride) {
         // Rows past the end are read from the last one, and what comes of them is not stored.
         const int row = threadIdx.x / 4, piece = threadIdx.x % 4 * 8;
-        const int first_out = blockIdx.x * WIDE_OUTS + row, first_row = blockIdx.y * WIDE_ROWS + row;
+        const int first_out = blockIdx.y * WIDE_OUTS + row, first_row = blockIdx.x * WIDE_ROWS + row;
         w[0] = all_w + size_t(min(first_out, outs - 1)) * stride + piece;
         w[1] = all_w + size_t(min(first_out + WIDE_OUTS / 2, outs - 1)) * stride + piece;
         x = all_x + size_t(min(first_row, rows - 1)) * stride + piece;
@@ -113,7 +112,8 @@ struct Sources {
     }
 };
 
-// A block makes 128 outputs of 64 rows; a warp 32 of 32. Over all slices if `slices` is null, else
+// A block makes 128 outputs of 64 rows; a warp 32 of 32. Neighbouring blocks take other rows, so that they
+// share W in the second cache. Over all slices if `slices` is null, else
 // over slice blockIdx.z, into `slices` (SLICES, rows, outs).
 KERNEL __launch_bounds__(256, 2)
     product_wide(const bf16* x, const bf16* w, const float* bias, float* out, float* slices, int rows,
@@ -168,8 +168,8 @@ KERNEL __launch_bounds__(256, 2)
 #pragma unroll
     for (int index = 0; index < 32; ++index) {
         const int i = index / 16, j = index / 4 % 4, k = index % 4;
-        const int at = blockIdx.x * WIDE_OUTS + warp_out + i * 16 + g + k / 2 * 8;
-        const int row = blockIdx.y * WIDE_ROWS + warp_row + j * 8 + 2 * t + k % 2;
+        const int at = blockIdx.y * WIDE_OUTS + warp_out + i * 16 + g + k / 2 * 8;
+        const int row = blockIdx.x * WIDE_ROWS + warp_row + j * 8 + 2 * t + k % 2;
         if (row >= rows || at >= outs) continue;
         const float total = totals[i][j][k];
         if (slices) {
