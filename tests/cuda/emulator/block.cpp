@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -18,6 +19,11 @@ namespace {
 constexpr size_t STACK = 128 << 10;
 constexpr int LANES = 32;
 
+struct Copy {
+    void* to;
+    const void* from;
+};
+
 enum class State { Ready, InWarp, InBlock, Ended };
 
 struct Fiber {
@@ -27,6 +33,8 @@ struct Fiber {
     bool is_started = false;
     State state = State::Ready;
     uint32_t exchanges = 0;
+    // Copies that were started, the open group last.
+    std::deque<std::vector<Copy>> copies{1};
 };
 
 struct Warp {
@@ -101,16 +109,25 @@ void run_block(uint32_t threads, std::mt19937& chance) {
         fibers[i]->is_started = false;
         fibers[i]->state = State::Ready;
         fibers[i]->exchanges = 0;
+        fibers[i]->copies.assign(1, {});
     }
+    std::vector<bool> sleeps(threads / LANES);
     for (;;) {
-        if (chosen_order > 1) std::shuffle(order.begin(), order.end(), chance);
-        bool all_ended = true;
+        if (chosen_order > 1) {
+            std::shuffle(order.begin(), order.end(), chance);
+            // Some warps run far ahead of others.
+            for (size_t warp = 0; warp < sleeps.size(); ++warp) sleeps[warp] = chance() % 4 != 0;
+        }
+        bool all_ended = true, can_run = false;
         for (uint32_t index : order) {
-            if (fibers[index]->state == State::Ready) resume(index);
+            if (fibers[index]->state == State::Ready) {
+                can_run = true;
+                if (!sleeps[index / LANES]) resume(index);
+            }
             all_ended = all_ended && fibers[index]->state == State::Ended;
         }
         if (all_ended) return;
-        require(release(threads), "threads of a block wait for each other in vain");
+        require(release(threads) || can_run, "threads of a block wait for each other in vain");
     }
 }
 
@@ -157,6 +174,18 @@ int lane() { return int(running % LANES); }
 unsigned char* launch_shared() { return shared_start; }
 void meet_block() { wait_in(State::InBlock); }
 void meet_warp() { wait_in(State::InWarp); }
+
+void start_copy(void* to, const void* from) { fibers[running]->copies.back().push_back({to, from}); }
+
+void close_copies() { fibers[running]->copies.emplace_back(); }
+
+void await_copies(size_t pending) {
+    auto& copies = fibers[running]->copies;
+    while (copies.size() > pending + 1) {
+        for (const Copy& copy : copies.front()) std::memcpy(copy.to, copy.from, COPY);
+        copies.pop_front();
+    }
+}
 
 const void* exchange(const void* own, size_t bytes) {
     require(bytes <= SLOT, "an exchange wider than its slot");

@@ -1,10 +1,13 @@
 //! Shapes that no fixture has: wide and odd heads, many queries to a key, contexts of several partitions.
 
-use steersman::model::{DecoderConfig, LayerConfig};
+use candle_core::Tensor;
+use steersman::model::{
+    CudaDecoder, CudaPool, DecoderConfig, LayerConfig, ModelError, TensorSource,
+};
 
 use super::device::device;
 use super::parity::{assert_near, on_cpu, on_device, table};
-use super::random::{both, config};
+use super::random::{RandomTensors, both, config};
 
 fn check(label: &str, config: &DecoderConfig, length: usize) {
     let (cpu, cuda) = both(config);
@@ -87,4 +90,50 @@ fn contexts_of_several_partitions_with_a_window_and_a_cap() {
         &config("gemma2", |it| long(it, Some(5))),
         530,
     );
+}
+
+/// Random tensors but for one token, whose embedding is no number.
+struct Poisoned;
+
+const POISON: u32 = 508;
+
+impl TensorSource for Poisoned {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let tensor = RandomTensors.tensor(name, shape)?;
+        if name != "model.embed_tokens.weight" {
+            return Ok(tensor);
+        }
+        let mut rows = tensor.to_vec2::<f32>()?;
+        rows[POISON as usize].fill(f32::NAN);
+        Ok(Tensor::new(rows, tensor.device())?)
+    }
+
+    fn has(&self, _name: &str) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_a_block_held_before_changes_nothing() {
+    let _device = device();
+    let config = config("llama", |it| {
+        small(it, (4, 2, 32));
+        it.tied = false;
+    });
+    let source = || Ok(Box::new(Poisoned) as Box<dyn TensorSource>);
+    let cuda = CudaDecoder::build(config, 0, source).unwrap();
+    let tokens: Vec<u32> = (3..22).collect();
+    let serve = |pool: &mut CudaPool, tokens: &[u32]| {
+        let spans = [(tokens, 0, None, table(32, 0))];
+        on_device(&cuda, pool, &spans, false)
+    };
+    let mut pool = cuda.new_pool(2).unwrap();
+    let fresh = serve(&mut pool, &tokens);
+    assert!(fresh.iter().all(|logit| logit.is_finite()));
+    let poisoned = serve(&mut pool, &[POISON; 32]);
+    assert!(
+        poisoned.iter().all(|logit| logit.is_nan()),
+        "nothing was poisoned"
+    );
+    assert!(serve(&mut pool, &tokens) == fresh);
 }

@@ -99,16 +99,18 @@ __device__ __forceinline__ uint4 stream_16(const bf16* from) {
 __device__ __forceinline__ void copy_16(bf16* to, const bf16* from) {
 #ifdef __CUDA_ARCH__
     const uint32_t address = uint32_t(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
 #else
-    *reinterpret_cast<uint4*>(to) = load_16(from);
+    emulator::start_copy(to, from);
 #endif
 }
 
 // Closes a group of started copies.
 __device__ __forceinline__ void close_copies() {
 #ifdef __CUDA_ARCH__
-    asm volatile("cp.async.commit_group;");
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#else
+    emulator::close_copies();
 #endif
 }
 
@@ -117,6 +119,8 @@ template <int PENDING>
 __device__ __forceinline__ void await_copies() {
 #ifdef __CUDA_ARCH__
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+#else
+    emulator::await_copies(PENDING);
 #endif
 }
 
