@@ -112,17 +112,24 @@ void run_block(uint32_t threads, std::mt19937& chance) {
         fibers[i]->copies.assign(1, {});
     }
     std::vector<bool> sleeps(threads / LANES);
+    bool has_run = false;
     for (;;) {
         if (chosen_order > 1) {
             std::shuffle(order.begin(), order.end(), chance);
-            // Some warps run far ahead of others.
-            for (size_t warp = 0; warp < sleeps.size(); ++warp) sleeps[warp] = chance() % 4 != 0;
+            // Some warps run far ahead of others, until all wait or others get their turn.
+            if (!has_run || chance() % 32 == 0) {
+                for (size_t warp = 0; warp < sleeps.size(); ++warp) sleeps[warp] = chance() % 4 != 0;
+            }
         }
+        has_run = false;
         bool all_ended = true, can_run = false;
         for (uint32_t index : order) {
             if (fibers[index]->state == State::Ready) {
                 can_run = true;
-                if (!sleeps[index / LANES]) resume(index);
+                if (!sleeps[index / LANES]) {
+                    has_run = true;
+                    resume(index);
+                }
             }
             all_ended = all_ended && fibers[index]->state == State::Ended;
         }
