@@ -7,6 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod look_back;
+mod number;
 mod products;
 
 use std::ops::Range;
@@ -20,20 +21,30 @@ use crate::kernel::BLOCK_TOKENS;
 use look_back::Tile;
 use products::MOST_ROWS;
 
+pub use number::CacheNumber;
+
 /// One layer's keys and values in blocks, shared by the members of one pass.
+pub enum CachedBlocks<'a> {
+    /// As they are.
+    F32(Kept<'a, f32>),
+    /// Rounded to bf16.
+    Bf16(Kept<'a, u16>),
+}
+
+/// Keys and values in numbers of one kind.
 ///
 /// Keys are (blocks, kv_heads, head_dim, BLOCK_TOKENS): those of 16 tokens lie side by side, so that
 /// 16 scores are made at once. Values are (blocks, kv_heads, BLOCK_TOKENS, head_dim).
-pub struct CachedBlocks<'a> {
-    keys: Rows<'a>,
-    values: Rows<'a>,
+pub struct Kept<'a, T> {
+    keys: Rows<'a, T>,
+    values: Rows<'a, T>,
 }
 
-impl<'a> CachedBlocks<'a> {
+impl<'a, T: CacheNumber> Kept<'a, T> {
     /// So many blocks of `keys` and `values`, for `kv_heads` heads of `head_dim`.
     pub fn new(
-        keys: &'a mut Vec<f32>,
-        values: &'a mut Vec<f32>,
+        keys: &'a mut Vec<T>,
+        values: &'a mut Vec<T>,
         blocks: usize,
         (kv_heads, head_dim): (usize, usize),
     ) -> Self {
@@ -55,11 +66,14 @@ impl<'a> CachedBlocks<'a> {
             for (d, number) in key.iter().enumerate() {
                 // SAFETY: slot < 16 and d < head_dim, so it lies inside the head's keys of this
                 // block, and no one else's slot is touched.
-                unsafe { keys.add(d * BLOCK_TOKENS).write(*number) };
+                unsafe { keys.add(d * BLOCK_TOKENS).write(T::nearest(*number)) };
             }
             let columns = slot * head_dim..(slot + 1) * head_dim;
             // SAFETY: the caller vouches for the slot.
-            unsafe { self.values.part_mut(first + head, columns) }.copy_from_slice(value);
+            let values = unsafe { self.values.part_mut(first + head, columns) };
+            for (to, number) in values.iter_mut().zip(value) {
+                *to = T::nearest(*number);
+            }
         }
     }
 }
@@ -120,7 +134,12 @@ pub fn place(
             position % BLOCK_TOKENS,
         );
         // SAFETY: no two rows have one place, and rows are shared out among the tasks.
-        unsafe { cache.write(place, k, v) };
+        unsafe {
+            match cache {
+                CachedBlocks::F32(kept) => kept.write(place, k, v),
+                CachedBlocks::Bf16(kept) => kept.write(place, k, v),
+            }
+        }
     };
     member.phase(tasks, |task| share(rows.len(), task, tasks).for_each(put));
 }
@@ -168,8 +187,20 @@ impl Tiles {
 /// like these.
 pub fn attend(
     member: &Member<'_>,
-    (qkv, rows, tiles): (&Rows<'_>, &[Placed<'_>], &Tiles),
+    queries: (&Rows<'_>, &[Placed<'_>], &Tiles),
     (shape, cache): (&AttentionShape, &CachedBlocks<'_>),
+    out: &Rows<'_>,
+) {
+    match cache {
+        CachedBlocks::F32(kept) => attend_to(member, queries, (shape, kept), out),
+        CachedBlocks::Bf16(kept) => attend_to(member, queries, (shape, kept), out),
+    }
+}
+
+fn attend_to<T: CacheNumber>(
+    member: &Member<'_>,
+    (qkv, rows, tiles): (&Rows<'_>, &[Placed<'_>], &Tiles),
+    (shape, cache): (&AttentionShape, &Kept<'_, T>),
     out: &Rows<'_>,
 ) {
     let group = shape.heads / shape.kv_heads;
