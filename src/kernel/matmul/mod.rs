@@ -13,7 +13,6 @@ mod form;
 mod linear;
 mod out;
 mod packed;
-mod pages;
 mod portable;
 mod source;
 mod tier;

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use super::blocks::{Bits, Blocks};
 use super::driver::{self, Columns};
 use super::out::OutBlock;
-use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
 use super::{Form, Operand, PANEL, Precision};
+use crate::kernel::Pages;
 
 /// How a packed matrix holds its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct PackedMatrix {
 
 enum Body {
     /// `[panel][depth lanes][32]`
-    Lanes(Vec<u32>, Precision),
+    Lanes(Pages<u32>, Precision),
     Blocks(Blocks),
 }
 
@@ -121,7 +121,7 @@ impl PackedMatrix {
         let body = match packing {
             Packing::Plain(precision) => {
                 let lanes = n.div_ceil(PANEL) * PANEL * precision.form().lanes(k);
-                Body::Lanes(zeroed(0, lanes), precision)
+                Body::Lanes(Pages::new(lanes), precision)
             }
             Packing::Blocks(bits) => Body::Blocks(Blocks::new(tier, bits, n, k)),
         };

@@ -21,9 +21,9 @@ use layout::Layout;
 use super::PANEL;
 use super::driver::{nth_tile, tile_count};
 use super::out::OutBlock;
-use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
+use crate::kernel::{Pages, Zeroed};
 
 /// Weights that share a scale.
 pub(super) const BLOCK: usize = 32;
@@ -52,10 +52,15 @@ impl Bits {
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+// SAFETY: bytes.
+unsafe impl Zeroed for Line {
+    const ZERO: Self = Self([0; 64]);
+}
+
 /// A matrix of `n` output by `k` input features, as `[panel][block][line]`, where
 /// a panel has 32 columns.
 pub(super) struct Blocks {
-    lines: Vec<Line>,
+    lines: Pages<Line>,
     bits: Bits,
     layout: Layout,
     k: usize,
@@ -66,7 +71,7 @@ impl Blocks {
     pub(super) fn new(tier: Tier, bits: Bits, n: usize, k: usize) -> Self {
         let count = n.div_ceil(PANEL) * k.div_ceil(BLOCK) * bits.lines();
         Self {
-            lines: zeroed(Line([0; 64]), count),
+            lines: Pages::new(count),
             bits,
             layout: Layout::of(tier),
             k,
