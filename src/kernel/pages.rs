@@ -45,17 +45,13 @@ unsafe impl Zeroed for u32 {
 pub struct Pages<T> {
     start: *mut T,
     len: usize,
-    #[expect(dead_code, reason = "held until the values are dropped")]
     owner: Owner<T>,
 }
 
 /// Whose the memory is. It stays where it is for as long as it is held.
 enum Owner<T> {
     Allocator(#[expect(dead_code, reason = "held, and reached by its start")] Vec<T>),
-    System(
-        #[expect(dead_code, reason = "held, and reached by its start")] Arc<Chunk>,
-        PhantomData<T>,
-    ),
+    System(Arc<Chunk>, PhantomData<T>),
 }
 
 // SAFETY: it owns its values as a `Vec` does.
@@ -100,6 +96,35 @@ impl<T: Zeroed> Pages<T> {
             len,
             owner: Owner::Allocator(values),
         }
+    }
+}
+
+impl<T> Pages<T> {
+    /// Asks the system for all of the memory now, where it can be asked.
+    ///
+    /// # Errors
+    /// The system has no such memory, or cannot be asked.
+    #[cfg(target_os = "linux")]
+    pub fn populate(&self) -> std::io::Result<()> {
+        match &self.owner {
+            Owner::Allocator(_) => Ok(()),
+            Owner::System(chunk, _) => {
+                let first = self.start.addr() - chunk.map.as_ptr().addr();
+                let page = memmap2::Advice::PopulateWrite;
+                chunk
+                    .map
+                    .advise_range(page, first, self.len * size_of::<T>())
+            }
+        }
+    }
+
+    /// Nothing: this system gives memory when it is touched.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(target_os = "linux"))]
+    pub fn populate(&self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -180,6 +205,7 @@ mod tests {
         ];
         for round in 0..3u32 {
             let mut all: Vec<Pages<u32>> = sizes.iter().map(|len| Pages::new(*len)).collect();
+            all.iter().for_each(|it| it.populate().unwrap());
             for (index, (pages, len)) in all.iter_mut().zip(sizes).enumerate() {
                 assert_eq!(pages.len(), len);
                 assert!(pages.iter().all(|it| *it == 0), "round {round}, {len}");

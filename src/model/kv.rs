@@ -79,6 +79,18 @@ impl KvPool {
         }
     }
 
+    /// Takes the memory of all blocks now, so that none is missing later and the first to write to
+    /// a block need not wait for it.
+    pub fn populate(&self) {
+        let populated = match &self.numbers {
+            Numbers::F32(keys, values) => keys.populate().and_then(|()| values.populate()),
+            Numbers::Bf16(keys, values) => keys.populate().and_then(|()| values.populate()),
+        };
+        if let Err(error) = populated {
+            tracing::warn!(%error, "memory for keys and values is taken when it is used");
+        }
+    }
+
     /// Number of blocks.
     pub fn blocks(&self) -> usize {
         self.blocks

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use layout::Layout;
 
 use super::PANEL;
-use super::driver::{nth_tile, tile_count};
+use super::driver::nth_tile;
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::Tier;
@@ -122,6 +122,11 @@ impl Blocks {
         self.k.div_ceil(BLOCK) * self.layout.row_lanes()
     }
 
+    /// Most rows of a tile.
+    pub(super) const fn tile_rows(&self) -> usize {
+        self.layout.tile_rows()
+    }
+
     /// Whether rows that are packed for one are packed for the other.
     pub(super) fn packs_rows_like(&self, other: &Self) -> bool {
         self.layout == other.layout
@@ -165,7 +170,8 @@ impl Blocks {
             let first = (panel + at) * panel_lines;
             let column = at * PANEL;
             let width = PANEL.min(out.columns() - column);
-            for (row, height) in (0..tile_count(rows)).map(|index| nth_tile(rows, index)) {
+            for index in 0..rows.div_ceil(self.tile_rows()) {
+                let (row, height) = nth_tile(rows, self.tile_rows(), index);
                 // SAFETY: one tile at a time is alive here, and the block is this call's own.
                 let mut out = unsafe { out.part((row, height), (column, width)) };
                 let tile = Tile {
