@@ -2,6 +2,7 @@
 
 use super::told;
 use crate::jobs::JobId;
+use crate::registry::checkpoint_at;
 use crate::service::App;
 use crate::service::finetune::method_input::MethodInput;
 use crate::service::finetune::spec::{Found, JobSpec};
@@ -15,7 +16,7 @@ impl App {
     /// # Errors
     /// Something of it cannot be used, or the store fails.
     pub async fn create_job(&self, input: NewJobInput) -> Result<JobInfo, FineTuningError> {
-        let (_, store) = self.fine_tuning()?;
+        let (tuning, store) = self.fine_tuning()?;
         let model = input.model.as_deref().filter(|model| !model.is_empty());
         let policy = match model {
             None | Some("default") => self.default_policy().clone(),
@@ -40,6 +41,7 @@ impl App {
             base: &base,
             training,
             validation,
+            checkpoint: checkpoint_at(&tuning.data_dir, &policy.dir),
             digits: id.digits(),
         };
         let spec = JobSpec::new(&input, method, &found)?;
@@ -86,7 +88,7 @@ impl App {
     fn check_conditioning(&self, spec: &JobSpec) -> Result<(), FineTuningError> {
         use crate::training::config::Job;
         let job = spec
-            .job(|id: &str| id.into(), std::path::Path::new(""))
+            .job(|id: &str| id.into(), None, std::path::Path::new(""))
             .map_err(|error| FineTuningError::invalid("method", error.to_string()))?;
         let (objectives, template) = match &job {
             Job::MoOdpo(job) => (job.objective_set(), Some(&job.conditioning)),
