@@ -66,10 +66,14 @@ impl Uploads {
             (Ok(()), _) => {}
             (Err(_), Some(place)) => self.fetch(place, id, record)?,
             (Err(problem), None) => {
-                return Err(RegistryError::Upload {
-                    id: id.to_owned(),
-                    problem,
-                });
+                let problem = match path.exists() {
+                    true => problem,
+                    false => "is not on this machine, and no bucket is set that may have it \
+                              (`--registry`)"
+                        .to_owned(),
+                };
+                let id = id.to_owned();
+                return Err(RegistryError::Upload { id, problem });
             }
         }
         Ok(path)
@@ -183,8 +187,10 @@ mod tests {
         let runtime = tokio::runtime::Runtime::new().expect("starts");
         let folder = tempfile::tempdir().expect("a folder");
         let uploads = Uploads::new(folder.path(), None, runtime.handle());
-        put(&uploads, b"{}");
         uploads.publish(ID).expect("nothing to do");
+        let missing = uploads.checked(ID, &record(b"{}")).expect_err("missing");
+        assert!(missing.to_string().contains("--registry"), "{missing}");
+        put(&uploads, b"{}");
         assert!(uploads.checked(ID, &record(b"{}")).is_ok());
         let refused = uploads.checked(ID, &record(b"[]")).expect_err("refused");
         assert!(

@@ -21,7 +21,7 @@ pub use disk::write_synced;
 use disk::{json, read, remove, sync_folder};
 pub use hand_over::{Carried, carry_over};
 
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// States kept: the newest and the two before it.
 const KEPT: usize = 3;
 
