@@ -13,6 +13,7 @@ mod math;
 pub mod matmul;
 mod norm;
 mod rope;
+pub mod row;
 mod storage;
 pub mod team;
 
