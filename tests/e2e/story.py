@@ -25,6 +25,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 REWARDS = ROOT / "models" / "demo" / "rewards"
 OBJECTIVES = {"helpfulness": "helpful", "harmlessness": "harmless"}
 LEAST_SPEARMAN = 0.2
+# Of each objective, to train a reward model on and to measure it on: enough for the way, not for a
+# good one.
+PAIRS = 96
 # Seconds after which a job is taken for stuck, and an event for late.
 PATIENCE, LATE = 1800.0, 5.0
 
@@ -136,7 +139,7 @@ def reward_models(story, base, corpora):
     for objective, short in OBJECTIVES.items():
         files = {
             split: story.upload(
-                f"pairs_{short}.{split}.jsonl", [r for r in rows if r["objective"] == short][:320]
+                f"pairs_{short}.{split}.jsonl", [r for r in rows if r["objective"] == short][:PAIRS]
             )
             for split, rows in pairs.items()
         }
