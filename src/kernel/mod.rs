@@ -14,7 +14,9 @@ mod head;
 mod math;
 pub mod matmul;
 mod norm;
+mod pages;
 mod rope;
+pub mod row;
 mod storage;
 pub mod team;
 
@@ -22,6 +24,7 @@ pub use attention::{AttentionShape, SpanRange, causal_attention};
 pub use gated::{Activation, gated};
 pub use head::{HeadSettings, token_logprobs};
 pub use norm::rms_norm;
+pub use pages::{Pages, Zeroed};
 pub use rope::{RopeTable, rope};
 pub use storage::with_elements;
 

@@ -17,7 +17,7 @@ use super::batch::{ForwardBatch, Segment};
 use super::config::DecoderConfig;
 use super::dtype::Dtype;
 use super::embedding::Embedding;
-use super::kv::KvPool;
+use super::kv::{KvNumbers, KvPool};
 use super::layer::{Layer, Norm, Pass};
 use super::linear::{Linear, LinearSettings};
 use super::serving::{Served, Slot};
@@ -126,13 +126,20 @@ impl Decoder {
     /// A pool for the keys and values of `blocks * BLOCK_TOKENS` tokens.
     pub fn new_pool(&self, blocks: usize) -> KvPool {
         let heads = (self.config.num_kv_heads, self.config.head_dim);
-        KvPool::new(self.config.num_layers(), heads, blocks)
+        KvPool::new(self.kv_numbers(), self.config.num_layers(), heads, blocks)
+    }
+
+    /// In what numbers keys and values are kept: a file can hold its layers in others than asked for.
+    fn kv_numbers(&self) -> KvNumbers {
+        let first = self.served.as_ref().and_then(|it| it.layers.first());
+        let packing = first.map_or(self.packing, |it| it.output.matrix.packing());
+        KvNumbers::beside(packing)
     }
 
     /// Bytes that a pool needs for one token.
     pub fn token_bytes(&self) -> usize {
         let width = self.config.num_kv_heads * self.config.head_dim;
-        2 * self.config.num_layers() * width * size_of::<f32>()
+        2 * self.config.num_layers() * width * self.kv_numbers().bytes()
     }
 
     /// Path, outputs and inputs of every linear layer that an adapter can change.

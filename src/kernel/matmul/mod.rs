@@ -13,7 +13,6 @@ mod form;
 mod linear;
 mod out;
 mod packed;
-mod pages;
 mod portable;
 mod source;
 mod tier;
@@ -32,7 +31,7 @@ use tier::Tier;
 /// Columns of one packed panel, and of one register tile.
 const PANEL: usize = 32;
 /// Most rows of one register tile.
-pub(in crate::kernel) const TILE_ROWS: usize = 12;
+const TILE_ROWS: usize = 12;
 
 /// In what numbers the products are taken; sums are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod look_back;
+mod number;
 mod products;
 
 use std::ops::Range;
@@ -20,28 +21,67 @@ use crate::kernel::BLOCK_TOKENS;
 use look_back::Tile;
 use products::MOST_ROWS;
 
+pub use number::CacheNumber;
+
 /// One layer's keys and values in blocks, shared by the members of one pass.
-///
-/// Keys are (blocks, kv_heads, head_dim, BLOCK_TOKENS): those of 16 tokens lie side by side, so that
-/// 16 scores are made at once. Values are (blocks, kv_heads, BLOCK_TOKENS, head_dim).
-pub struct CachedBlocks<'a> {
-    keys: Rows<'a>,
-    values: Rows<'a>,
+#[derive(Clone, Copy)]
+pub enum CachedBlocks<'a> {
+    /// As they are.
+    F32(Kept<'a, f32>),
+    /// Rounded to bf16.
+    Bf16(Kept<'a, u16>),
 }
 
-impl<'a> CachedBlocks<'a> {
-    /// So many blocks of `keys` and `values`, for `kv_heads` heads of `head_dim`.
+/// One layer's keys and values in numbers of one kind.
+///
+/// The keys of all layers are (blocks, layers, kv_heads, head_dim, BLOCK_TOKENS): those of 16 tokens
+/// lie side by side, so that 16 scores are made at once. The values are (blocks, layers, kv_heads,
+/// BLOCK_TOKENS, head_dim). Blocks that nobody has written to take no memory.
+pub struct Kept<'a, T> {
+    keys: &'a Rows<'a, T>,
+    values: &'a Rows<'a, T>,
+    /// Which of how many layers.
+    layer: (usize, usize),
+    kv_heads: usize,
+}
+
+impl<T> Clone for Kept<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Kept<'_, T> {}
+
+impl<'a, T: CacheNumber> Kept<'a, T> {
+    /// The first of so many layers, for `kv_heads` heads, of keys and values whose rows are one
+    /// head's of a block.
+    #[must_use]
     pub fn new(
-        keys: &'a mut Vec<f32>,
-        values: &'a mut Vec<f32>,
-        blocks: usize,
-        (kv_heads, head_dim): (usize, usize),
+        (keys, values): (&'a Rows<'a, T>, &'a Rows<'a, T>),
+        layers: usize,
+        kv_heads: usize,
     ) -> Self {
-        let width = BLOCK_TOKENS * head_dim;
+        assert_eq!(keys.width(), values.width(), "a head's keys and values");
         Self {
-            keys: Rows::of(keys, blocks * kv_heads, width),
-            values: Rows::of(values, blocks * kv_heads, width),
+            keys,
+            values,
+            layer: (0, layers),
+            kv_heads,
         }
+    }
+
+    /// Another layer's.
+    fn at(self, layer: usize) -> Self {
+        Self {
+            layer: (layer, self.layer.1),
+            ..self
+        }
+    }
+
+    /// The row of a block's head.
+    fn row(&self, block: usize, head: usize) -> usize {
+        (block * self.layer.1 + self.layer.0) * self.kv_heads + head
     }
 
     /// # Safety
@@ -49,17 +89,31 @@ impl<'a> CachedBlocks<'a> {
     unsafe fn write(&self, (block, slot): (usize, usize), key: &[f32], value: &[f32]) {
         let head_dim = self.values.width() / BLOCK_TOKENS;
         let heads = key.chunks_exact(head_dim).zip(value.chunks_exact(head_dim));
-        let first = block * heads.len();
         for (head, (key, value)) in heads.enumerate() {
-            let keys = self.keys.place(first + head, slot);
+            let row = self.row(block, head);
+            let keys = self.keys.place(row, slot);
             for (d, number) in key.iter().enumerate() {
                 // SAFETY: slot < 16 and d < head_dim, so it lies inside the head's keys of this
                 // block, and no one else's slot is touched.
-                unsafe { keys.add(d * BLOCK_TOKENS).write(*number) };
+                unsafe { keys.add(d * BLOCK_TOKENS).write(T::nearest(*number)) };
             }
             let columns = slot * head_dim..(slot + 1) * head_dim;
             // SAFETY: the caller vouches for the slot.
-            unsafe { self.values.part_mut(first + head, columns) }.copy_from_slice(value);
+            let values = unsafe { self.values.part_mut(row, columns) };
+            for (to, number) in values.iter_mut().zip(value) {
+                *to = T::nearest(*number);
+            }
+        }
+    }
+}
+
+impl CachedBlocks<'_> {
+    /// Another layer's.
+    #[must_use]
+    pub fn at(self, layer: usize) -> Self {
+        match self {
+            Self::F32(kept) => Self::F32(kept.at(layer)),
+            Self::Bf16(kept) => Self::Bf16(kept.at(layer)),
         }
     }
 }
@@ -120,7 +174,12 @@ pub fn place(
             position % BLOCK_TOKENS,
         );
         // SAFETY: no two rows have one place, and rows are shared out among the tasks.
-        unsafe { cache.write(place, k, v) };
+        unsafe {
+            match cache {
+                CachedBlocks::F32(kept) => kept.write(place, k, v),
+                CachedBlocks::Bf16(kept) => kept.write(place, k, v),
+            }
+        }
     };
     member.phase(tasks, |task| share(rows.len(), task, tasks).for_each(put));
 }
@@ -168,8 +227,20 @@ impl Tiles {
 /// like these.
 pub fn attend(
     member: &Member<'_>,
-    (qkv, rows, tiles): (&Rows<'_>, &[Placed<'_>], &Tiles),
+    queries: (&Rows<'_>, &[Placed<'_>], &Tiles),
     (shape, cache): (&AttentionShape, &CachedBlocks<'_>),
+    out: &Rows<'_>,
+) {
+    match cache {
+        CachedBlocks::F32(kept) => attend_to(member, queries, (shape, kept), out),
+        CachedBlocks::Bf16(kept) => attend_to(member, queries, (shape, kept), out),
+    }
+}
+
+fn attend_to<T: CacheNumber>(
+    member: &Member<'_>,
+    (qkv, rows, tiles): (&Rows<'_>, &[Placed<'_>], &Tiles),
+    (shape, cache): (&AttentionShape, &Kept<'_, T>),
     out: &Rows<'_>,
 ) {
     let group = shape.heads / shape.kv_heads;

@@ -42,6 +42,15 @@ impl Layout {
         }
     }
 
+    /// Most rows that are packed side by side: what a register tile multiplies at once, or whole
+    /// times as many.
+    pub(super) const fn tile_rows(self) -> usize {
+        match self {
+            Self::Pairs => 12,
+            Self::Quads => 6,
+        }
+    }
+
     /// Line and byte of a number, and by how many bits it is shifted there.
     const fn place(self, bits: Bits, column: usize, index: usize) -> (usize, usize, u32) {
         let (index, shift) = match bits {

@@ -19,11 +19,11 @@ use rayon::prelude::*;
 use layout::Layout;
 
 use super::PANEL;
-use super::driver::{nth_tile, tile_count};
+use super::driver::nth_tile;
 use super::out::OutBlock;
-use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
+use crate::kernel::{Pages, Zeroed};
 
 /// Weights that share a scale.
 pub(super) const BLOCK: usize = 32;
@@ -52,10 +52,15 @@ impl Bits {
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+// SAFETY: bytes.
+unsafe impl Zeroed for Line {
+    const ZERO: Self = Self([0; 64]);
+}
+
 /// A matrix of `n` output by `k` input features, as `[panel][block][line]`, where
 /// a panel has 32 columns.
 pub(super) struct Blocks {
-    lines: Vec<Line>,
+    lines: Pages<Line>,
     bits: Bits,
     layout: Layout,
     k: usize,
@@ -66,7 +71,7 @@ impl Blocks {
     pub(super) fn new(tier: Tier, bits: Bits, n: usize, k: usize) -> Self {
         let count = n.div_ceil(PANEL) * k.div_ceil(BLOCK) * bits.lines();
         Self {
-            lines: zeroed(Line([0; 64]), count),
+            lines: Pages::new(count),
             bits,
             layout: Layout::of(tier),
             k,
@@ -117,6 +122,11 @@ impl Blocks {
         self.k.div_ceil(BLOCK) * self.layout.row_lanes()
     }
 
+    /// Most rows of a tile.
+    pub(super) const fn tile_rows(&self) -> usize {
+        self.layout.tile_rows()
+    }
+
     /// Whether rows that are packed for one are packed for the other.
     pub(super) fn packs_rows_like(&self, other: &Self) -> bool {
         self.layout == other.layout
@@ -160,7 +170,8 @@ impl Blocks {
             let first = (panel + at) * panel_lines;
             let column = at * PANEL;
             let width = PANEL.min(out.columns() - column);
-            for (row, height) in (0..tile_count(rows)).map(|index| nth_tile(rows, index)) {
+            for index in 0..rows.div_ceil(self.tile_rows()) {
+                let (row, height) = nth_tile(rows, self.tile_rows(), index);
                 // SAFETY: one tile at a time is alive here, and the block is this call's own.
                 let mut out = unsafe { out.part((row, height), (column, width)) };
                 let tile = Tile {

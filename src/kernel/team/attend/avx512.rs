@@ -4,6 +4,7 @@ use std::arch::x86_64::{
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
+use super::number::CacheNumber;
 use super::products::{COLUMNS, Products};
 
 /// Proof that this processor has AVX-512 F.
@@ -30,7 +31,12 @@ macro_rules! each {
 }
 
 /// Lengths are checked by the caller.
-pub(super) fn products(_: Present, all: &Products<'_>, sums: &mut [f32], distance: usize) {
+pub(super) fn products<T: CacheNumber>(
+    _: Present,
+    all: &Products<'_, T>,
+    sums: &mut [f32],
+    distance: usize,
+) {
     // Enough sums at a time to keep the multipliers busy, few enough for the registers.
     let together = match all.rows {
         1..=3 => 4,
@@ -54,14 +60,14 @@ pub(super) fn products(_: Present, all: &Products<'_>, sums: &mut [f32], distanc
 }
 
 /// Some groups of all rows, from `first` on.
-struct Part<'a> {
-    all: &'a Products<'a>,
+struct Part<'a, T> {
+    all: &'a Products<'a, T>,
     first: usize,
     sums: *mut f32,
     distance: usize,
 }
 
-impl Part<'_> {
+impl<T: CacheNumber> Part<'_, T> {
     #[target_feature(enable = "avx512f")]
     unsafe fn of_groups(self, groups: usize) {
         // SAFETY: passed on to the caller.
@@ -111,7 +117,7 @@ impl Part<'_> {
             for _ in 0..steps {
                 let mut right = [_mm512_setzero_ps(); GROUPS];
                 each!(% GROUP, GROUPS, {
-                    right[GROUP] = _mm512_loadu_ps(groups[GROUP].as_ptr().add(at));
+                    right[GROUP] = T::sixteen(groups[GROUP].as_ptr().add(at));
                 }, 0 1 2 3);
                 each!(ROW of ROWS, GROUP of GROUPS, {
                     let one = _mm512_set1_ps(left.add(ROW).read());

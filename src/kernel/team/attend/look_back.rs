@@ -6,8 +6,9 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use super::number::CacheNumber;
 use super::products::{COLUMNS, MOST_GROUPS, MOST_ROWS, Products};
-use super::{CachedBlocks, Placed};
+use super::{Kept, Placed};
 use crate::kernel::BLOCK_TOKENS;
 use crate::kernel::attention::AttentionShape;
 use crate::kernel::math::{exp_shifted, max, mul_add};
@@ -15,14 +16,14 @@ use crate::kernel::team::Rows;
 
 /// Some heads of neighbouring rows of one sequence: at most `MOST_ROWS` queries, all with the same
 /// keys and values.
-pub(super) struct Tile<'a> {
+pub(super) struct Tile<'a, T> {
     /// Where the rows are, and which of all rows is the first.
     pub(super) placed: (&'a [Placed<'a>], usize),
     /// Query heads.
     pub(super) heads: Range<usize>,
     /// The head of their keys and values.
     pub(super) kv_head: usize,
-    pub(super) cache: &'a CachedBlocks<'a>,
+    pub(super) cache: &'a Kept<'a, T>,
     pub(super) shape: &'a AttentionShape,
 }
 
@@ -43,7 +44,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-impl Tile<'_> {
+impl<T: CacheNumber> Tile<'_, T> {
     /// Attention of the tile's queries in `qkv`, (rows, queries and more), into `out`, (rows,
     /// queries).
     ///
@@ -129,9 +130,9 @@ impl Tile<'_> {
     }
 
     /// The shared keys and values of a block.
-    fn block(&self, index: usize) -> (&[f32], &[f32]) {
+    fn block(&self, index: usize) -> (&[T], &[T]) {
         let block = self.placed.0[0].blocks[index] as usize;
-        let row = block * self.shape.kv_heads + self.kv_head;
+        let row = self.cache.row(block, self.kv_head);
         // SAFETY: keys and values are written by `place` only, which another phase than this is.
         unsafe {
             let keys = self.cache.keys.read(row..row + 1);
@@ -156,7 +157,7 @@ impl Tile<'_> {
         let blocks = self.blocks();
         for first in blocks.clone().step_by(MOST_GROUPS) {
             let groups = MOST_GROUPS.min(blocks.end - first);
-            let keys: [&[f32]; MOST_GROUPS] =
+            let keys: [&[T]; MOST_GROUPS] =
                 std::array::from_fn(|group| self.block(first + group.min(groups - 1)).0);
             let products = Products {
                 steps: self.shape.head_dim,
@@ -236,9 +237,9 @@ fn grow(buffer: &mut Vec<f32>, length: usize) {
 
 /// Adds to each of `rows` sums, (rows, width), some slots of a block's values, (slots, width), by
 /// the shares, (slots, rows).
-fn add_slots(
+fn add_slots<T: CacheNumber>(
     (shares, rows): (&[f32], usize),
-    (values, slots): (&[f32], Range<usize>),
+    (values, slots): (&[T], Range<usize>),
     sums: &mut [f32],
     width: usize,
 ) {
@@ -246,7 +247,7 @@ fn add_slots(
     let whole = width / COLUMNS * COLUMNS;
     for first in (0..whole).step_by(MOST_GROUPS * COLUMNS) {
         let groups = MOST_GROUPS.min((whole - first) / COLUMNS);
-        let parts: [&[f32]; MOST_GROUPS] =
+        let parts: [&[T]; MOST_GROUPS] =
             std::array::from_fn(|group| &values[first + group.min(groups - 1) * COLUMNS..]);
         let products = Products {
             steps: slots.len(),
@@ -268,13 +269,13 @@ fn add_slots(
 }
 
 simd_dispatch! {
-    fn add_rest(share: f32, values: &[f32], sums: &mut [f32]) = add_rest_body;
+    fn add_rest[T: CacheNumber][T](share: f32, values: &[T], sums: &mut [f32]) = add_rest_body;
 }
 
 #[inline(always)]
-fn add_rest_body<const FMA: bool>(share: f32, values: &[f32], sums: &mut [f32]) {
+fn add_rest_body<const FMA: bool, T: CacheNumber>(share: f32, values: &[T], sums: &mut [f32]) {
     for (sum, value) in sums.iter_mut().zip(values) {
-        *sum = mul_add::<FMA>(share, *value, *sum);
+        *sum = mul_add::<FMA>(share, value.wide(), *sum);
     }
 }
 

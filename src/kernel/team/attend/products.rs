@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
+use super::number::CacheNumber;
 use crate::kernel::math::mul_add;
 
 /// Columns of a group: one vector of sums.
@@ -15,7 +16,7 @@ pub(super) const MOST_GROUPS: usize = 4;
 ///
 /// Every sum is one chain of multiply-adds, whatever else is made beside it.
 #[derive(Clone, Copy)]
-pub(super) struct Products<'a> {
+pub(super) struct Products<'a, T> {
     /// Terms of each sum.
     pub(super) steps: usize,
     /// At most `MOST_ROWS`.
@@ -23,12 +24,12 @@ pub(super) struct Products<'a> {
     /// The numbers of the rows, those of one step side by side, and the distance between steps.
     pub(super) a: (&'a [f32], usize),
     /// At most `MOST_GROUPS` groups of columns, and the distance between steps.
-    pub(super) b: (&'a [&'a [f32]], usize),
+    pub(super) b: (&'a [&'a [T]], usize),
     /// Whether the sums begin at zero instead of at what is there.
     pub(super) fresh: bool,
 }
 
-impl Products<'_> {
+impl<T: CacheNumber> Products<'_, T> {
     /// Writes the sums to rows that lie `distance` apart.
     pub(super) fn write(&self, sums: &mut [f32], distance: usize) {
         let Self {
@@ -72,14 +73,14 @@ impl Products<'_> {
 }
 
 /// Some rows and one group.
-struct Part<'a> {
+struct Part<'a, T> {
     steps: usize,
     a: (&'a [f32], usize),
-    b: (&'a [f32], usize),
+    b: (&'a [T], usize),
     fresh: bool,
 }
 
-impl Part<'_> {
+impl<T: CacheNumber> Part<'_, T> {
     /// Returns the number of rows.
     fn write<const N: usize>(&self, sums: &mut [f32], distance: usize) -> usize {
         let mut own = [[0.0; COLUMNS]; 4];
@@ -88,11 +89,7 @@ impl Part<'_> {
                 own.copy_from_slice(&sums[row * distance..][..COLUMNS]);
             }
         }
-        match N {
-            1 => one_row(self, &mut own),
-            2 => two_rows(self, &mut own),
-            _ => four_rows(self, &mut own),
-        }
+        rows::<N, T>(self, &mut own);
         for (row, own) in own[..N].iter().enumerate() {
             sums[row * distance..][..COLUMNS].copy_from_slice(own);
         }
@@ -101,41 +98,21 @@ impl Part<'_> {
 }
 
 simd_dispatch! {
-    fn one_row(part: &Part<'_>, sums: &mut [[f32; COLUMNS]; 4]) = one_row_body;
-}
-
-simd_dispatch! {
-    fn two_rows(part: &Part<'_>, sums: &mut [[f32; COLUMNS]; 4]) = two_rows_body;
-}
-
-simd_dispatch! {
-    fn four_rows(part: &Part<'_>, sums: &mut [[f32; COLUMNS]; 4]) = four_rows_body;
+    fn rows[const N: usize, T: CacheNumber][N, T](part: &Part<'_, T>, out: &mut [[f32; COLUMNS]; 4]) = rows_body;
 }
 
 #[inline(always)]
-fn one_row_body<const FMA: bool>(part: &Part<'_>, sums: &mut [[f32; COLUMNS]; 4]) {
-    rows_body::<FMA, 1>(part, sums);
-}
-
-#[inline(always)]
-fn two_rows_body<const FMA: bool>(part: &Part<'_>, sums: &mut [[f32; COLUMNS]; 4]) {
-    rows_body::<FMA, 2>(part, sums);
-}
-
-#[inline(always)]
-fn four_rows_body<const FMA: bool>(part: &Part<'_>, sums: &mut [[f32; COLUMNS]; 4]) {
-    rows_body::<FMA, 4>(part, sums);
-}
-
-#[inline(always)]
-fn rows_body<const FMA: bool, const N: usize>(part: &Part<'_>, out: &mut [[f32; COLUMNS]; 4]) {
+fn rows_body<const FMA: bool, const N: usize, T: CacheNumber>(
+    part: &Part<'_, T>,
+    out: &mut [[f32; COLUMNS]; 4],
+) {
     let mut sums: [[f32; COLUMNS]; N] = std::array::from_fn(|row| out[row]);
     for step in 0..part.steps {
         let a = &part.a.0[step * part.a.1..][..N];
         let b = &part.b.0[step * part.b.1..][..COLUMNS];
         for row in 0..N {
             for column in 0..COLUMNS {
-                sums[row][column] = mul_add::<FMA>(a[row], b[column], sums[row][column]);
+                sums[row][column] = mul_add::<FMA>(a[row], b[column].wide(), sums[row][column]);
             }
         }
     }
@@ -154,11 +131,17 @@ mod tests {
 
     #[test]
     fn every_sum_is_one_chain_in_order() {
-        let (a, b) = (numbers(MOST_ROWS * 40), numbers(5000));
+        check::<f32>();
+        check::<u16>();
+    }
+
+    fn check<T: CacheNumber>() {
+        let a = numbers(MOST_ROWS * 40);
+        let b: Vec<T> = numbers(5000).into_iter().map(T::nearest).collect();
         for rows in 1..=MOST_ROWS {
             for groups in 1..=MOST_GROUPS {
                 for (steps, fresh) in [(0, true), (0, false), (1, true), (17, false), (33, true)] {
-                    let parts: Vec<&[f32]> = (0..groups).map(|group| &b[group * 1000..]).collect();
+                    let parts: Vec<&[T]> = (0..groups).map(|group| &b[group * 1000..]).collect();
                     let distance = groups * COLUMNS + 3;
                     let before = numbers(rows * distance);
                     let mut got = before.clone();
@@ -176,7 +159,7 @@ mod tests {
                         if column < groups * COLUMNS {
                             let b = &parts[column / COLUMNS][column % COLUMNS..];
                             sum = (0..steps).fold(if fresh { 0.0 } else { sum }, |sum, step| {
-                                a[step * (rows + 1) + row].mul_add(b[step * 20], sum)
+                                a[step * (rows + 1) + row].mul_add(b[step * 20].wide(), sum)
                             });
                         }
                         let near = (got - sum).abs() < 1e-5;
