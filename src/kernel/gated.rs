@@ -69,10 +69,36 @@ fn forward_body<const FMA: bool>(gate: &[f32], up: &[f32], kind: Activation, out
     }
 }
 
-struct Inputs<'a> {
-    gate: &'a [f32],
-    up: &'a [f32],
-    grad: &'a [f32],
+/// What a gradient is made of; slices of one length.
+pub(super) struct Inputs<'a> {
+    pub(super) gate: &'a [f32],
+    pub(super) up: &'a [f32],
+    pub(super) grad: &'a [f32],
+}
+
+/// Where gradients go, and once more what forward made.
+pub(super) struct Outputs<'a> {
+    pub(super) gate: &'a mut [f32],
+    pub(super) up: &'a mut [f32],
+    pub(super) out: &'a mut [f32],
+}
+
+simd_dispatch! {
+    /// Gradients of `gate` and `up`, and `activation(gate) * up` computed again on the way.
+    pub(super) fn gated_back(inputs: Inputs<'_>, kind: Activation, to: Outputs<'_>) = gated_back_body;
+}
+
+#[inline(always)]
+fn gated_back_body<const FMA: bool>(inputs: Inputs<'_>, kind: Activation, to: Outputs<'_>) {
+    let len = inputs.grad.len();
+    let (gate, up, grad) = (&inputs.gate[..len], &inputs.up[..len], inputs.grad);
+    let (d_gate, d_up, out) = (&mut to.gate[..len], &mut to.up[..len], &mut to.out[..len]);
+    for i in 0..len {
+        let (value, slope) = value_and_slope::<FMA>(kind, gate[i]);
+        out[i] = value * up[i];
+        d_up[i] = grad[i] * value;
+        d_gate[i] = grad[i] * up[i] * slope;
+    }
 }
 
 simd_dispatch! {

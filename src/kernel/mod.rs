@@ -14,11 +14,12 @@ pub mod matmul;
 mod norm;
 mod rope;
 mod storage;
+pub mod sublayer;
 pub mod team;
 
 pub use attention::{AttentionShape, SpanRange, causal_attention};
 pub use gated::{Activation, gated};
-pub use head::{HeadSettings, token_logprobs};
+pub use head::{HeadSettings, HeadWeight, token_logprobs};
 pub use norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use storage::with_elements;

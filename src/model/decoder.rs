@@ -9,6 +9,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::kernel::matmul::{Packing, Precision};
+use crate::kernel::sublayer::BufferPool;
 use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
@@ -37,6 +38,8 @@ pub struct Decoder {
     head: Linear,
     pub(super) ropes: Vec<Arc<RopeTable>>,
     packing: Packing,
+    /// What passes with a graph work in.
+    buffers: Arc<BufferPool>,
     /// The same tensors for serving; none while any of them changes in training.
     pub(super) served: Option<Served>,
 }
@@ -132,6 +135,7 @@ impl Decoder {
             norm,
             ropes,
             packing: settings.packing,
+            buffers: Arc::default(),
             config,
         })
     }
@@ -197,7 +201,7 @@ impl Decoder {
     pub fn forward(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
         self.check(batch)?;
         let segments = batch.segments();
-        let pass = pass(batch, &segments);
+        let pass = self.pass(batch, &segments);
         let mut x = self.embed(batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &pass, self.rope(index))?;
@@ -260,7 +264,7 @@ impl Decoder {
             softcap: self.config.final_softcap,
             precision: self.packing.precision(),
         };
-        let weight = self.head.weight().ok_or_else(|| ModelError::Tensor {
+        let weight = self.head.head_weight().ok_or_else(|| ModelError::Tensor {
             name: "lm_head.weight".to_owned(),
             reason: "was packed for serving alone and has no gradient".to_owned(),
         })?;
@@ -271,17 +275,18 @@ impl Decoder {
             settings,
         )?)
     }
-}
 
-/// What all layers of a pass share.
-fn pass<'a>(batch: &ForwardBatch, segments: &'a [Segment]) -> Pass<'a> {
-    let spans = batch.spans.iter().map(|s| SpanRange {
-        start: s.start,
-        len: s.len,
-    });
-    Pass {
-        positions: Arc::from(batch.positions.as_slice()),
-        spans: spans.collect(),
-        segments,
+    /// What all layers of a pass share.
+    fn pass<'a>(&'a self, batch: &ForwardBatch, segments: &'a [Segment]) -> Pass<'a> {
+        let spans = batch.spans.iter().map(|s| SpanRange {
+            start: s.start,
+            len: s.len,
+        });
+        Pass {
+            positions: Arc::from(batch.positions.as_slice()),
+            spans: spans.collect(),
+            segments,
+            buffers: &self.buffers,
+        }
     }
 }

@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::kernel::matmul::{Precision, linear};
+use crate::kernel::sublayer::{LowRank, LowRanks};
 
 use super::ModelError;
 use super::config::DecoderConfig;
@@ -255,6 +256,38 @@ impl LoraAdapter {
             let _ = self.packed.set(Arc::clone(&packed));
         }
         Ok(packed)
+    }
+
+    /// The updates of a sublayer's modules, the last of which makes its output; differentiable in the
+    /// adapter's variables.
+    pub(super) fn low_ranks(&self, modules: &[String]) -> Result<LowRanks, ModelError> {
+        let pairs: Vec<Option<&LoraPair>> = modules.iter().map(|m| self.pair(m)).collect();
+        let (inputs, output) = pairs.split_at(pairs.len().saturating_sub(1));
+        let numbers: Result<Vec<Tensor>, candle_core::Error> = [inputs, output]
+            .iter()
+            .flat_map(|group| {
+                let pairs = || group.iter().flatten();
+                pairs().map(|p| &p.a).chain(pairs().map(|p| &p.b))
+            })
+            .map(Tensor::flatten_all)
+            .collect();
+        let each = pairs.iter().map(|pair| {
+            pair.map(|pair| {
+                Ok(LowRank {
+                    rank: pair.a.dim(0)?,
+                    scale: pair.scale as f32,
+                })
+            })
+            .transpose()
+        });
+        let numbers = numbers?;
+        match numbers.is_empty() {
+            true => Ok(LowRanks::none(modules.len())?),
+            false => Ok(LowRanks {
+                each: each.collect::<candle_core::Result<_>>()?,
+                numbers: Tensor::cat(&numbers, 0)?,
+            }),
+        }
     }
 
     pub(super) fn pair(&self, module: &str) -> Option<&LoraPair> {

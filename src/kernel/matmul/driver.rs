@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
+use super::columns::{Columns, pack_columns, packed_len, packed_part, strips};
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::{Tier, Tile};
@@ -13,107 +14,18 @@ use super::{Form, Mode, PANEL, Precision, TILE_ROWS};
 const DEPTH_BLOCK: usize = 256;
 /// Rows of one task, whose packed block stays in the second-level cache.
 const ROW_BLOCK: usize = 8 * TILE_ROWS;
-/// Packed steps read at a time from an operand whose steps lie apart.
-const STRIP: usize = 16;
 /// Packed lanes of columns that one product holds at a time, about: 4 MiB.
 const PACKED_COLUMNS: usize = 1 << 20;
 /// Panels of one task.
 const PANELS_PER_TASK: usize = 32;
 /// Multiply-adds below which a second thread costs more than it brings.
-const SERIAL_BELOW: usize = 1 << 16;
-
-/// The right-hand operand, packed as `[panel][depth lanes][32]`.
-#[derive(Clone, Copy)]
-pub(super) struct Columns<'a> {
-    /// The packed lanes.
-    pub(super) lanes: &'a [u32],
-    /// Columns of the product.
-    pub(super) n: usize,
-    /// The inner dimension.
-    pub(super) k: usize,
-    /// What the lanes hold.
-    pub(super) precision: Precision,
-}
-
-impl Columns<'_> {
-    /// The panels from `index` on, from packed step `from` on.
-    fn panels(&self, index: usize, from: usize) -> &[u32] {
-        &self.lanes[index * self.panel_len() + from * PANEL..]
-    }
-
-    /// Lanes of one panel.
-    const fn panel_len(&self) -> usize {
-        self.precision.form().lanes(self.k) * PANEL
-    }
-}
-
-/// Lanes that the packed columns of `source` take.
-pub(super) const fn packed_len(source: Source<'_>, precision: Precision) -> usize {
-    source.lanes().div_ceil(PANEL) * PANEL * precision.form().lanes(source.depth())
-}
-
-/// Packs all columns of `source` into panels.
-pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>, to: &mut [u32]) {
-    let form = precision.form();
-    let depth = form.lanes(source.depth());
-    if depth == 0 {
-        return;
-    }
-    // A group of panels goes strip by strip, so that rows which hold many columns are read along.
-    let panels = source.lanes().div_ceil(PANEL);
-    let group = panels.div_ceil(4 * rayon::current_num_threads());
-    let pack = |(index, lanes): (usize, &mut [u32])| {
-        for (from, steps) in strips(source, depth) {
-            for (panel, lanes) in lanes.chunks_exact_mut(depth * PANEL).enumerate() {
-                let first = (index * group + panel) * PANEL;
-                let count = (source.lanes() - first).min(PANEL);
-                let part = packed_part(form, source, (first, count), (from, steps));
-                tier.pack(
-                    form,
-                    part,
-                    PANEL,
-                    &mut lanes[from * PANEL..(from + steps) * PANEL],
-                );
-            }
-        }
-    };
-    let groups = group * depth * PANEL;
-    if to.len() < SERIAL_BELOW {
-        to.chunks_mut(groups).enumerate().for_each(pack);
-    } else {
-        to.par_chunks_mut(groups).enumerate().for_each(pack);
-    }
-}
-
-/// The `(first, count)` packed steps of one strip after the other; lanes that run along memory are one strip.
-fn strips(source: Source<'_>, depth: usize) -> impl Iterator<Item = (usize, usize)> {
-    let strip = if source.depth_stride() == 1 {
-        depth
-    } else {
-        STRIP
-    };
-    (0..depth)
-        .step_by(strip)
-        .map(move |from| (from, strip.min(depth - from)))
-}
-
-/// The part of `source` that the packed steps `(from, count)` of some lanes hold.
-fn packed_part<'a>(
-    form: Form,
-    source: Source<'a>,
-    (lane, lanes): (usize, usize),
-    (from, count): (usize, usize),
-) -> Source<'a> {
-    let first = from * form.per_lane();
-    let steps = (count * form.per_lane()).min(source.depth() - first);
-    source.part(lane, lanes, first, steps)
-}
+pub(super) const SERIAL_BELOW: usize = 1 << 16;
 
 /// `out = rows · columns`, or `+=`, packing the columns on the way, some depth at a time.
 pub(super) fn product(
     tier: Tier,
     (rows, columns): (Source<'_>, Source<'_>),
-    out: &mut [f32],
+    out: &OutBlock<'_>,
     mode: Mode,
 ) {
     let (m, n, k) = (rows.lanes(), columns.lanes(), columns.depth());
@@ -151,13 +63,13 @@ pub(super) fn multiply(
     tier: Tier,
     rows: Source<'_>,
     columns: Columns<'_>,
-    out: &mut [f32],
+    out: &OutBlock<'_>,
     accumulate: bool,
 ) {
     let m = rows.lanes();
     if columns.k == 0 {
         if !accumulate {
-            out.fill(0.0);
+            out.clear();
         }
         return;
     }
@@ -166,7 +78,6 @@ pub(super) fn multiply(
     let row_block = m.div_ceil(row_tasks);
     let per_task = panels_per_task(row_tasks, panels);
     let panel_tasks = panels.div_ceil(per_task);
-    let out = OutBlock::new(out, m, columns.n);
     let run = |task: usize| {
         let row = (task % row_tasks) * row_block;
         let panel = (task / row_tasks) * per_task;

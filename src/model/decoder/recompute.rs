@@ -81,7 +81,7 @@ impl Decoder {
         batch: &ForwardBatch,
     ) -> Result<Tensor, ModelError> {
         let segments = batch.segments();
-        let pass = super::pass(batch, &segments);
+        let pass = self.pass(batch, &segments);
         self.layers[index].forward(x, &pass, self.rope(index))
     }
 }

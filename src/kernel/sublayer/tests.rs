@@ -1,0 +1,382 @@
+//! Sublayers against the same made of one operation after another: values and every gradient.
+
+use candle_core::{D, Device, Tensor, Var};
+
+use super::super::matmul::{PackedMatrix, Precision, linear};
+use super::super::{
+    Activation, AttentionShape, RopeTable, SpanRange, causal_attention, gated, rms_norm, rope,
+};
+use super::*;
+
+const F32: Precision = Precision::F32;
+
+/// Numbers around zero that differ from call to call.
+struct Numbers(u32);
+
+impl Numbers {
+    fn next(&mut self, count: usize) -> Vec<f32> {
+        let mut draw = || {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 17;
+            self.0 ^= self.0 << 5;
+            self.0 as f32 / u32::MAX as f32 - 0.5
+        };
+        (0..count).map(|_| draw()).collect()
+    }
+
+    fn var(&mut self, shape: &[usize]) -> Var {
+        let numbers = self.next(shape.iter().product());
+        Var::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    fn norm(&mut self, width: usize) -> FrozenNorm {
+        FrozenNorm {
+            weight: self.next(width).into(),
+            eps: 1e-5,
+            offset: 1.0,
+        }
+    }
+}
+
+/// A frozen matrix, its bias, and the variables of its update.
+struct Layer {
+    weight: Tensor,
+    bias: Option<Vec<f32>>,
+    update: Option<(Var, Var, f32)>,
+}
+
+impl Layer {
+    fn new(numbers: &mut Numbers, sizes: (usize, usize), bias: bool, rank: usize) -> Self {
+        let (outputs, inputs) = sizes;
+        Self {
+            weight: numbers.var(&[outputs, inputs]).as_tensor().detach(),
+            bias: bias.then(|| numbers.next(outputs)),
+            update: (rank > 0).then(|| {
+                let (a, b) = (numbers.var(&[rank, inputs]), numbers.var(&[outputs, rank]));
+                (a, b, 0.5 + rank as f32)
+            }),
+        }
+    }
+
+    fn frozen(&self) -> FrozenMatrix {
+        let (outputs, inputs) = self.weight.dims2().unwrap();
+        let numbers: Vec<f32> = self.weight.flatten_all().unwrap().to_vec1().unwrap();
+        let back = PackedMatrix::pack_transposed(&numbers, (outputs, inputs), F32);
+        FrozenMatrix {
+            packed: Arc::new(PackedMatrix::pack(&numbers, outputs, inputs, F32)),
+            back: Arc::new(back),
+            bias: self.bias.clone().map(Arc::from),
+        }
+    }
+
+    fn plain(&self, x: &Tensor) -> Result<Tensor> {
+        let mut y = linear(x, &self.weight, F32)?;
+        if let Some(bias) = &self.bias {
+            y = y.broadcast_add(&Tensor::new(bias.as_slice(), x.device())?)?;
+        }
+        if let Some((a, b, scale)) = &self.update {
+            let low = (linear(x, a, F32)? * f64::from(*scale))?;
+            y = (y + linear(&low, b, F32)?)?;
+        }
+        Ok(y)
+    }
+}
+
+fn projections(layers: &[Layer]) -> Projections {
+    Projections::new(layers.iter().map(Layer::frozen).collect())
+}
+
+fn low_ranks(groups: [&[Layer]; 2]) -> LowRanks {
+    let all = groups.iter().flat_map(|layers| layers.iter());
+    let each: Vec<Option<LowRank>> = all
+        .map(|layer| {
+            layer.update.as_ref().map(|(a, _, scale)| LowRank {
+                rank: a.dim(0).unwrap(),
+                scale: *scale,
+            })
+        })
+        .collect();
+    let numbers: Vec<Tensor> = groups
+        .iter()
+        .flat_map(|layers| {
+            let pairs = || layers.iter().filter_map(|layer| layer.update.as_ref());
+            pairs().map(|p| &p.0).chain(pairs().map(|p| &p.1))
+        })
+        .map(|var| var.flatten_all().unwrap())
+        .collect();
+    match numbers.is_empty() {
+        true => LowRanks::none(each.len()).unwrap(),
+        false => LowRanks {
+            each,
+            numbers: Tensor::cat(&numbers, 0).unwrap(),
+        },
+    }
+}
+
+fn plain_norm(norm: &FrozenNorm, x: &Tensor) -> Result<Tensor> {
+    let weight = Tensor::new(&*norm.weight, x.device())?;
+    rms_norm(x, &weight, norm.eps, norm.offset)
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn assert_close(what: &str, got: &Tensor, want: &Tensor) {
+    assert_eq!(got.dims(), want.dims(), "{what}");
+    let (got, want) = (floats(got), floats(want));
+    let largest = want.iter().fold(1f32, |most, x| most.max(x.abs()));
+    for (got, want) in got.iter().zip(&want) {
+        assert!((got - want).abs() <= 2e-5 * largest, "{what}: {got} is not {want}");
+    }
+}
+
+/// Values and gradients of two ways to compute the same from `x` and the layers' variables.
+fn assert_same(x: &Var, layers: [&[Layer]; 2], ours: &Tensor, plain: &Tensor) {
+    assert_close("result", ours, plain);
+    let weight = Numbers(77).var(ours.dims()).as_tensor().detach();
+    let store = |out: &Tensor| {
+        let loss = (out * &weight).unwrap().sum_all().unwrap();
+        loss.backward().unwrap()
+    };
+    let (ours, plain) = (store(ours), store(plain));
+    let updates = layers.iter().flat_map(|layers| layers.iter());
+    let updates = updates.filter_map(|layer| layer.update.as_ref());
+    let vars = updates.flat_map(|(a, b, _)| [a, b]).chain([x]);
+    for (index, var) in vars.enumerate() {
+        let (got, want) = (ours.get(var).unwrap(), plain.get(var).unwrap());
+        assert_close(&format!("gradient {index}"), got, want);
+    }
+}
+
+/// What is special about a layer.
+#[derive(Clone, Copy)]
+struct Kind {
+    bias: bool,
+    qk_norms: bool,
+    out_norm: bool,
+    window: Option<usize>,
+    softcap: Option<f32>,
+    ranks: [usize; 4],
+}
+
+const PLAIN: Kind = Kind {
+    bias: false,
+    qk_norms: false,
+    out_norm: false,
+    window: None,
+    softcap: None,
+    ranks: [3, 2, 5, 4],
+};
+
+fn kinds() -> Vec<Kind> {
+    vec![
+        PLAIN,
+        Kind {
+            bias: true,
+            ranks: [3, 0, 5, 0],
+            ..PLAIN
+        },
+        Kind {
+            qk_norms: true,
+            out_norm: true,
+            window: Some(4),
+            softcap: Some(1.5),
+            ranks: [0, 2, 0, 17],
+            ..PLAIN
+        },
+        Kind {
+            ranks: [0; 4],
+            ..PLAIN
+        },
+    ]
+}
+
+const HIDDEN: usize = 22;
+const SPANS: [usize; 3] = [5, 37, 1];
+
+fn check_attention(kind: Kind) -> Result<()> {
+    let (heads, kv_heads, dim) = (4, 2, 6);
+    let tokens: usize = SPANS.iter().sum();
+    let numbers = &mut Numbers(9);
+    let x = numbers.var(&[tokens, HIDDEN]);
+    let sizes = [heads, kv_heads, kv_heads].map(|heads| (heads * dim, HIDDEN));
+    let inputs: Vec<Layer> = sizes
+        .into_iter()
+        .zip(kind.ranks)
+        .map(|(sizes, rank)| Layer::new(numbers, sizes, kind.bias, rank))
+        .collect();
+    let output = [Layer::new(
+        numbers,
+        (HIDDEN, heads * dim),
+        kind.bias,
+        kind.ranks[3],
+    )];
+    let mut start = 0;
+    let spans = SPANS.map(|len| {
+        let span = SpanRange { start, len };
+        start += len;
+        span
+    });
+    let positions = spans.iter().flat_map(|span| 0..span.len as u32).collect();
+    // four of six dimensions are rotated
+    let table = Arc::new(RopeTable::new(&[1.0, 0.1], 64, 1.0));
+    let place = Place {
+        spans: Arc::from(spans),
+        rotation: Some(Rotation { table, positions }),
+    };
+    let sublayer = Arc::new(AttentionSublayer {
+        norm: numbers.norm(HIDDEN),
+        inputs: projections(&inputs),
+        qk_norms: kind.qk_norms.then(|| [numbers.norm(dim), numbers.norm(dim)]),
+        shape: AttentionShape {
+            heads,
+            kv_heads,
+            head_dim: dim,
+            scale: 0.4,
+            window: kind.window,
+            softcap: kind.softcap,
+        },
+        output: projections(&output),
+        out_norm: kind.out_norm.then(|| numbers.norm(HIDDEN)),
+    });
+    let updates = low_ranks([&inputs, &output]);
+    let ours = sublayer.forward(&x, &place, updates, &Arc::default())?;
+
+    let normed = plain_norm(&sublayer.norm, &x)?;
+    let mut projected = inputs.iter().map(|layer| {
+        let y = layer.plain(&normed).unwrap();
+        y.reshape((tokens, (), dim)).unwrap()
+    });
+    let [mut q, mut k, v] = [(); 3].map(|()| projected.next().unwrap());
+    if let Some([q_norm, k_norm]) = &sublayer.qk_norms {
+        (q, k) = (plain_norm(q_norm, &q)?, plain_norm(k_norm, &k)?);
+    }
+    if let Some(Rotation { table, positions }) = &place.rotation {
+        (q, k) = (rope(&q, table, positions)?, rope(&k, table, positions)?);
+    }
+    let attended = causal_attention(&q, &k, &v, &place.spans, sublayer.shape)?;
+    let mut branch = output[0].plain(&attended.flatten_from(1)?)?;
+    if let Some(norm) = &sublayer.out_norm {
+        branch = plain_norm(norm, &branch)?;
+    }
+    let plain = (x.as_tensor() + branch)?;
+    assert_same(&x, [&inputs, &output], &ours, &plain);
+    Ok(())
+}
+
+fn check_feed_forward(kind: Kind, activation: Activation) -> Result<()> {
+    let (tokens, inner) = (43, 27);
+    let numbers = &mut Numbers(5);
+    let x = numbers.var(&[tokens, HIDDEN]);
+    let inputs =
+        [0, 1].map(|i| Layer::new(numbers, (inner, HIDDEN), kind.bias, kind.ranks[i]));
+    let down = [Layer::new(
+        numbers,
+        (HIDDEN, inner),
+        kind.bias,
+        kind.ranks[3],
+    )];
+    let sublayer = Arc::new(FeedForwardSublayer {
+        norm: numbers.norm(HIDDEN),
+        gate_up: projections(&inputs),
+        activation,
+        down: projections(&down),
+        out_norm: kind.out_norm.then(|| numbers.norm(HIDDEN)),
+    });
+    let updates = low_ranks([&inputs, &down]);
+    let ours = sublayer.forward(&x, updates, &Arc::default())?;
+
+    let normed = plain_norm(&sublayer.norm, &x)?;
+    let (gate, up) = (inputs[0].plain(&normed)?, inputs[1].plain(&normed)?);
+    let mut branch = down[0].plain(&gated(&gate, &up, activation)?)?;
+    if let Some(norm) = &sublayer.out_norm {
+        branch = plain_norm(norm, &branch)?;
+    }
+    let plain = (x.as_tensor() + branch)?;
+    assert_same(&x, [&inputs, &down], &ours, &plain);
+    Ok(())
+}
+
+#[test]
+fn attention_equals_its_operations_one_after_another() {
+    for kind in kinds() {
+        check_attention(kind).unwrap();
+    }
+}
+
+#[test]
+fn feed_forward_equals_its_operations_one_after_another() {
+    for activation in [Activation::Silu, Activation::GeluTanh, Activation::Gelu] {
+        for kind in kinds() {
+            check_feed_forward(kind, activation).unwrap();
+        }
+    }
+}
+
+fn small(numbers: &mut Numbers) -> (Arc<FeedForwardSublayer>, [Layer; 2], [Layer; 1]) {
+    let inputs = [0, 1].map(|_| Layer::new(numbers, (8, HIDDEN), false, 2));
+    let down = [Layer::new(numbers, (HIDDEN, 8), false, 2)];
+    let sublayer = FeedForwardSublayer {
+        norm: numbers.norm(HIDDEN),
+        gate_up: projections(&inputs),
+        activation: Activation::Silu,
+        down: projections(&down),
+        out_norm: None,
+    };
+    (Arc::new(sublayer), inputs, down)
+}
+
+#[test]
+fn a_constant_input_gets_no_gradient_and_a_second_way_back_the_same_one() {
+    let numbers = &mut Numbers(3);
+    let (sublayer, inputs, down) = small(numbers);
+    let x = numbers.var(&[9, HIDDEN]);
+    let updates = low_ranks([&inputs, &down]);
+    let out = sublayer
+        .forward(&x.as_tensor().detach(), updates, &Arc::default())
+        .unwrap();
+    let loss = out.sqr().unwrap().sum(D::Minus1).unwrap().sum_all().unwrap();
+    let [first, second] = [(); 2].map(|()| loss.backward().unwrap());
+    assert!(first.get(&x).is_none());
+    for layer in inputs.iter().chain(&down) {
+        let (a, b, _) = layer.update.as_ref().unwrap();
+        for var in [a, b] {
+            let gradients = [&first, &second].map(|store| floats(store.get(var).unwrap()));
+            assert_eq!(gradients[0], gradients[1]);
+            assert!(gradients[0].iter().any(|g| g.abs() > 1e-3));
+        }
+    }
+}
+
+#[test]
+fn rows_do_not_depend_on_their_batch() {
+    let numbers = &mut Numbers(4);
+    let (sublayer, inputs, down) = small(numbers);
+    let x = numbers.var(&[200, HIDDEN]);
+    let forward = |x: &Tensor| {
+        let updates = low_ranks([&inputs, &down]);
+        floats(&sublayer.forward(x, updates, &Arc::default()).unwrap())
+    };
+    let all = forward(&x);
+    for row in [0, 77, 199] {
+        let alone = forward(&x.narrow(0, row, 1).unwrap());
+        assert_eq!(alone, all[row * HIDDEN..(row + 1) * HIDDEN]);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let numbers = &mut Numbers(6);
+    let (sublayer, inputs, down) = small(numbers);
+    let pool = Arc::default();
+    let mut updates = low_ranks([&inputs, &down]);
+    updates.numbers = updates.numbers.narrow(0, 1, 7).unwrap();
+    let x = numbers.var(&[9, HIDDEN]);
+    let error = sublayer.forward(&x, updates, &pool).unwrap_err();
+    assert!(error.to_string().contains("7 numbers of updates"), "{error}");
+    let wide = numbers.var(&[9, HIDDEN + 1]);
+    let updates = low_ranks([&inputs, &down]);
+    let error = sublayer.forward(&wide, updates, &pool).unwrap_err();
+    assert!(error.to_string().contains("rows of 23"), "{error}");
+}
