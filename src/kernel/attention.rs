@@ -13,8 +13,8 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::storage::{elements, with_elements};
-use blocks::{COLS, HeadMatrix, padded};
 pub(super) use blocks::HeadRows;
+use blocks::{COLS, HeadMatrix, padded};
 use heads::{BackwardInputs, HeadGradients, HeadInputs, head_backward, head_forward};
 
 /// How the heads are laid out and what they may see.
@@ -70,6 +70,7 @@ pub fn causal_attention(
 /// Rows of one task that copies.
 const ROWS_PER_TASK: usize = 16;
 
+#[derive(Clone)]
 pub(super) struct CausalAttention {
     spans: Arc<[SpanRange]>,
     shape: AttentionShape,
@@ -287,10 +288,9 @@ impl CustomOp3 for CausalAttention {
                 })
             })
         })????;
-        let rows = dq.par_chunks_mut(width).zip(
-            dk.par_chunks_mut(kv_width)
-                .zip(dv.par_chunks_mut(kv_width)),
-        );
+        let rows = dq
+            .par_chunks_mut(width)
+            .zip(dk.par_chunks_mut(kv_width).zip(dv.par_chunks_mut(kv_width)));
         rows.with_min_len(ROWS_PER_TASK)
             .enumerate()
             .for_each(|(token, (q, (k, v)))| found.write(token, [q, k, v]));

@@ -4,10 +4,11 @@
 mod frozen;
 mod trained;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Result, Tensor, bail};
 
+use super::buffers::BufferPool;
 use super::math::{exp_shifted, max};
 use super::matmul::{PackedMatrix, Precision};
 use super::storage::wants_gradient;
@@ -34,6 +35,8 @@ pub enum HeadWeight<'a> {
         packed: &'a Arc<PackedMatrix>,
         /// For gradients.
         back: &'a Arc<PackedMatrix>,
+        /// Where logits lie while they exist.
+        buffers: &'a Arc<BufferPool>,
     },
 }
 
@@ -71,10 +74,21 @@ pub fn token_logprobs(
             };
             hidden.apply_op2(&weight.contiguous()?, op)
         }
-        HeadWeight::Frozen { packed, back } => {
-            let (packed, back) = (Arc::clone(packed), Arc::clone(back));
-            let op = FrozenLogprobs::new(packed, back, targets, settings.softcap);
-            hidden.apply_op1(op.keeping_slopes(wants_gradient(&hidden)))
+        HeadWeight::Frozen {
+            packed,
+            back,
+            buffers,
+        } => {
+            let op = FrozenLogprobs {
+                packed: Arc::clone(packed),
+                back: Arc::clone(back),
+                buffers: Arc::clone(buffers),
+                targets,
+                softcap: settings.softcap,
+                keeps_slopes: wants_gradient(&hidden),
+                slopes: OnceLock::new(),
+            };
+            hidden.apply_op1(op)
         }
     }
 }

@@ -7,6 +7,7 @@
 #[macro_use]
 mod dispatch;
 mod attention;
+mod buffers;
 mod gated;
 mod head;
 mod math;
@@ -18,6 +19,7 @@ pub mod sublayer;
 pub mod team;
 
 pub use attention::{AttentionShape, SpanRange, causal_attention};
+pub use buffers::BufferPool;
 pub use gated::{Activation, gated};
 pub use head::{HeadSettings, HeadWeight, token_logprobs};
 pub use norm::rms_norm;

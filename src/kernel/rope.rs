@@ -41,7 +41,14 @@ impl RopeTable {
     /// Undoes `rotate`, for gradients.
     pub(super) fn rotate_back(&self, row: &mut [f32], head_dim: usize, position: usize) {
         let angles = self.angles(position);
-        rotate(row, head_dim, Angles { sign: -1.0, ..angles });
+        rotate(
+            row,
+            head_dim,
+            Angles {
+                sign: -1.0,
+                ..angles
+            },
+        );
     }
 
     /// Cosines and sines of one position.

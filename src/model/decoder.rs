@@ -9,8 +9,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::kernel::matmul::{Packing, Precision};
-use crate::kernel::sublayer::BufferPool;
-use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
+use crate::kernel::sublayer::Stack;
+use crate::kernel::{BufferPool, HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
 use super::ModelError;
@@ -203,10 +203,24 @@ impl Decoder {
         let segments = batch.segments();
         let pass = self.pass(batch, &segments);
         let mut x = self.embed(batch)?;
+        if let Some(stack) = self.stack(&pass)? {
+            return self.norm.forward(&stack.run(&x)?);
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &pass, self.rope(index))?;
         }
         self.norm.forward(&x)
+    }
+
+    /// All layers as one node of the graph, where nothing of them is trained.
+    fn stack(&self, pass: &Pass<'_>) -> Result<Option<Stack>, ModelError> {
+        let mut stack = Stack::new(&self.buffers);
+        for (index, layer) in self.layers.iter().enumerate() {
+            if !layer.push_onto(&mut stack, pass, self.rope(index))? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stack))
     }
 
     /// The first layer's input, (tokens, hidden).
@@ -264,7 +278,8 @@ impl Decoder {
             softcap: self.config.final_softcap,
             precision: self.packing.precision(),
         };
-        let weight = self.head.head_weight().ok_or_else(|| ModelError::Tensor {
+        let weight = self.head.head_weight(&self.buffers);
+        let weight = weight.ok_or_else(|| ModelError::Tensor {
             name: "lm_head.weight".to_owned(),
             reason: "was packed for serving alone and has no gradient".to_owned(),
         })?;

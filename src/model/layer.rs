@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::kernel::sublayer::{BufferPool, FrozenNorm};
+use crate::kernel::sublayer::{FrozenNorm, Stack};
 use crate::kernel::{
-    AttentionShape, RopeTable, SpanRange, causal_attention, rms_norm, rope, with_elements,
+    AttentionShape, BufferPool, RopeTable, SpanRange, causal_attention, rms_norm, rope,
+    with_elements,
 };
 
 use super::ModelError;
@@ -174,6 +175,21 @@ impl Layer {
         }))
     }
 
+    /// Puts it on a stack, if nothing of it is trained and all rows have one adapter or none; whether
+    /// it did.
+    pub(super) fn push_onto(
+        &self,
+        stack: &mut Stack,
+        pass: &Pass<'_>,
+        rope: Option<&Arc<RopeTable>>,
+    ) -> Result<bool, ModelError> {
+        let (Some(frozen), [all]) = (&self.frozen, pass.segments) else {
+            return Ok(false);
+        };
+        frozen.push_onto(stack, pass, rope, all.adapter.as_deref())?;
+        Ok(true)
+    }
+
     /// (tokens, hidden) to (tokens, hidden).
     pub(super) fn forward(
         &self,
@@ -181,8 +197,9 @@ impl Layer {
         pass: &Pass<'_>,
         rope: Option<&Arc<RopeTable>>,
     ) -> Result<Tensor, ModelError> {
-        if let (Some(frozen), [all]) = (&self.frozen, pass.segments) {
-            return frozen.forward(x, pass, rope, all.adapter.as_deref());
+        let mut stack = Stack::new(pass.buffers);
+        if self.push_onto(&mut stack, pass, rope)? {
+            return Ok(stack.run(x)?);
         }
         let normed = self.input_norm.forward(x)?;
         let mut attended = self.attention.forward(&normed, pass, rope)?;

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use crate::kernel::matmul::{PackedMatrix, Packing, Precision, frozen_linear, linear};
 use crate::kernel::sublayer::FrozenMatrix;
-use crate::kernel::{HeadWeight, with_elements};
+use crate::kernel::{BufferPool, HeadWeight, with_elements};
 
 use super::ModelError;
 use super::batch::Segment;
@@ -148,11 +148,16 @@ impl Linear {
     }
 
     /// Its weight as an output embedding, unless it was packed for serving alone.
-    pub(super) fn head_weight(&self) -> Option<HeadWeight<'_>> {
+    pub(super) fn head_weight<'a>(
+        &'a self,
+        buffers: &'a Arc<BufferPool>,
+    ) -> Option<HeadWeight<'a>> {
         match &self.kind {
-            Kind::Frozen(packed, back) => back
-                .as_ref()
-                .map(|back| HeadWeight::Frozen { packed, back }),
+            Kind::Frozen(packed, back) => back.as_ref().map(|back| HeadWeight::Frozen {
+                packed,
+                back,
+                buffers,
+            }),
             Kind::Trainable(weight, _) => Some(HeadWeight::Tensor(weight)),
         }
     }

@@ -263,14 +263,11 @@ impl LoraAdapter {
     pub(super) fn low_ranks(&self, modules: &[String]) -> Result<LowRanks, ModelError> {
         let pairs: Vec<Option<&LoraPair>> = modules.iter().map(|m| self.pair(m)).collect();
         let (inputs, output) = pairs.split_at(pairs.len().saturating_sub(1));
-        let numbers: Result<Vec<Tensor>, candle_core::Error> = [inputs, output]
-            .iter()
-            .flat_map(|group| {
-                let pairs = || group.iter().flatten();
-                pairs().map(|p| &p.a).chain(pairs().map(|p| &p.b))
-            })
-            .map(Tensor::flatten_all)
-            .collect();
+        let tensors = [inputs, output].into_iter().flat_map(|group| {
+            let pairs = || group.iter().flatten();
+            let all = pairs().map(|p| &p.a).chain(pairs().map(|p| &p.b));
+            all.cloned().collect::<Vec<Tensor>>()
+        });
         let each = pairs.iter().map(|pair| {
             pair.map(|pair| {
                 Ok(LowRank {
@@ -280,14 +277,10 @@ impl LoraAdapter {
             })
             .transpose()
         });
-        let numbers = numbers?;
-        match numbers.is_empty() {
-            true => Ok(LowRanks::none(modules.len())?),
-            false => Ok(LowRanks {
-                each: each.collect::<candle_core::Result<_>>()?,
-                numbers: Tensor::cat(&numbers, 0)?,
-            }),
-        }
+        Ok(LowRanks {
+            tensors: tensors.collect(),
+            each: each.collect::<candle_core::Result<_>>()?,
+        })
     }
 
     pub(super) fn pair(&self, module: &str) -> Option<&LoraPair> {

@@ -8,73 +8,58 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::super::matmul::{PackedMatrix};
+use super::super::buffers::{Buffer, BufferPool};
+use super::super::matmul::{PackedMatrix, TILE_ROWS};
 use super::super::storage::{elements, with_elements};
 use super::{logprob, logprob_and_slopes};
 
 pub(super) struct FrozenLogprobs {
-    packed: Arc<PackedMatrix>,
-    back: Arc<PackedMatrix>,
-    targets: Arc<[u32]>,
-    softcap: Option<f32>,
-    keeps_slopes: bool,
+    pub(super) packed: Arc<PackedMatrix>,
+    /// Its transpose.
+    pub(super) back: Arc<PackedMatrix>,
+    pub(super) buffers: Arc<BufferPool>,
+    pub(super) targets: Arc<[u32]>,
+    pub(super) softcap: Option<f32>,
+    /// Whether there will be a way back.
+    pub(super) keeps_slopes: bool,
     /// (rows, width): slopes of each row's log-probability with respect to its hidden state.
-    slopes: OnceLock<Vec<f32>>,
+    pub(super) slopes: OnceLock<Buffer>,
 }
 
 /// Logits that exist at once, about: 16 MiB, so that they are still in a cache when they are read.
 const CHUNK: usize = 1 << 22;
-/// Fewest and most rows of a chunk; multiples of a register tile's rows.
-const ROWS: (usize, usize) = (48, 480);
+/// Fewest and most rows of a chunk.
+const ROWS: (usize, usize) = (48, 512);
 
 impl FrozenLogprobs {
-    pub(super) fn new(
-        packed: Arc<PackedMatrix>,
-        back: Arc<PackedMatrix>,
-        targets: Arc<[u32]>,
-        softcap: Option<f32>,
-    ) -> Self {
-        Self {
-            packed,
-            back,
-            targets,
-            softcap,
-            keeps_slopes: false,
-            slopes: OnceLock::new(),
-        }
+    /// Rows of each chunk: whole register tiles, and chunks that are about as large as each other.
+    fn rows_at_once(&self) -> usize {
+        let most = (CHUNK / self.packed.out_features()).clamp(ROWS.0, ROWS.1);
+        let rows = self.targets.len();
+        let chunks = rows.div_ceil(most).max(1);
+        rows.div_ceil(chunks).next_multiple_of(TILE_ROWS)
     }
 
-    /// Whether there will be a way back.
-    pub(super) fn keeping_slopes(self, keeps_slopes: bool) -> Self {
-        Self {
-            keeps_slopes,
-            ..self
-        }
-    }
-
-    fn forward(&self, hidden: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    fn forward(&self, hidden: &[f32], slopes: Option<&mut [f32]>) -> Vec<f32> {
         let (vocabulary, width) = (self.packed.out_features(), self.packed.in_features());
-        let rows = (CHUNK / vocabulary / 12 * 12).clamp(ROWS.0, ROWS.1);
-        let mut logits = vec![0f32; rows.min(self.targets.len()) * vocabulary];
+        let rows = self.rows_at_once();
+        let mut logits = self.buffers.lend(rows.min(self.targets.len()) * vocabulary);
         let mut out = Vec::with_capacity(self.targets.len());
-        let mut slopes = vec![0f32; if self.keeps_slopes { hidden.len() } else { 0 }];
-        for (index, targets) in self.targets.chunks(rows).enumerate() {
+        let mut slopes = slopes.map(|slopes| slopes.chunks_mut(rows * width));
+        for (hidden, targets) in hidden.chunks(rows * width).zip(self.targets.chunks(rows)) {
             let logits = &mut logits[..targets.len() * vocabulary];
-            let here = index * rows * width..(index * rows + targets.len()) * width;
-            self.packed
-                .matmul_into(&hidden[here.clone()], targets.len(), logits);
+            self.packed.matmul_into(hidden, targets.len(), logits);
             let each = logits.par_chunks_mut(vocabulary).zip(targets.par_iter());
-            if self.keeps_slopes {
+            if let Some(slopes) = slopes.as_mut().and_then(Iterator::next) {
                 out.par_extend(
                     each.map(|(row, target)| logprob_and_slopes(row, *target, self.softcap)),
                 );
-                self.back
-                    .matmul_into(logits, targets.len(), &mut slopes[here]);
+                self.back.matmul_into(logits, targets.len(), slopes);
             } else {
                 out.par_extend(each.map(|(row, target)| logprob(row, *target, self.softcap)));
             }
         }
-        (out, slopes)
+        out
     }
 }
 
@@ -91,8 +76,10 @@ impl CustomOp1 for FrozenLogprobs {
                 self.packed.in_features()
             );
         }
-        let (out, slopes) = self.forward(elements(hidden, layout)?);
-        if self.keeps_slopes {
+        let hidden = elements(hidden, layout)?;
+        let mut slopes = self.keeps_slopes.then(|| self.buffers.lend(hidden.len()));
+        let out = self.forward(hidden, slopes.as_deref_mut());
+        if let Some(slopes) = slopes {
             // an operation runs once
             let _ = self.slopes.set(slopes);
         }
@@ -104,7 +91,7 @@ impl CustomOp1 for FrozenLogprobs {
             bail!("token_logprobs: the forward pass kept nothing for a way back");
         };
         let width = self.packed.in_features();
-        let mut d_hidden = slopes.clone();
+        let mut d_hidden = slopes.to_vec();
         with_elements(grad, |grad| {
             d_hidden
                 .par_chunks_mut(width)

@@ -50,9 +50,7 @@ impl TokenLogprobs {
             let logits = &mut logits[..targets.len() * vocabulary];
             self.logits(hidden, weight, width, logits);
             let rows = logits.par_chunks_mut(vocabulary).zip(targets.par_iter());
-            out.par_extend(
-                rows.map(|(row, target)| logprob(row, *target, self.settings.softcap)),
-            );
+            out.par_extend(rows.map(|(row, target)| logprob(row, *target, self.settings.softcap)));
         }
         out
     }

@@ -15,8 +15,6 @@ const STRIP: usize = 16;
 pub(super) struct Columns<'a> {
     /// The packed lanes.
     pub(super) lanes: &'a [u32],
-    /// Columns of the product.
-    pub(super) n: usize,
     /// The inner dimension.
     pub(super) k: usize,
     /// What the lanes hold.

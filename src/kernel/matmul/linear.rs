@@ -174,7 +174,7 @@ fn through(matrix: &PackedMatrix, x: Operand<'_>, rows: usize) -> Vec<f32> {
         data: &mut out,
         stride: matrix.out_features(),
     };
-    matrix.times(x, rows, target, false);
+    matrix.times(x, rows, target);
     out
 }
 

@@ -18,6 +18,7 @@ mod packing;
 mod pages;
 mod portable;
 mod source;
+mod sum;
 mod tier;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use blocks::Bits;
 pub use linear::{frozen_linear, linear};
 pub use packed::PackedMatrix;
 pub use packing::Packing;
+pub(in crate::kernel) use sum::{Product, sum_of_products};
 
 use form::Form;
 use out::OutBlock;

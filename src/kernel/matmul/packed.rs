@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::blocks::{self, Blocks};
 use super::columns::{Columns, pack_columns};
-use super::driver;
+use super::driver::{self, Term};
 use super::out::OutBlock;
 use super::pages::zeroed;
 use super::source::Source;
@@ -188,21 +188,14 @@ impl PackedMatrix {
             data: out,
             stride: self.n,
         };
-        self.times(Operand::row_major(x, self.k), rows, out, false);
+        self.times(Operand::row_major(x, self.k), rows, out);
     }
 
-    /// As `matmul_into`, for rows that lie at strides, to rows that lie apart; `accumulate` adds to
-    /// what is there, for weights that are packed as plain numbers.
+    /// As `matmul_into`, for rows that lie at strides, to rows that lie apart.
     ///
     /// # Panics
-    /// If `x` or `out` does not hold what `rows` asks for, or blocks of weights are to be added.
-    pub(in crate::kernel) fn times(
-        &self,
-        x: Operand<'_>,
-        rows: usize,
-        out: Target<'_>,
-        accumulate: bool,
-    ) {
+    /// If `x` or `out` does not hold what `rows` asks for.
+    pub(super) fn times(&self, x: Operand<'_>, rows: usize, out: Target<'_>) {
         let source = Source::new(x.data, (rows, x.row_stride), (self.k, x.col_stride));
         let out = OutBlock::strided(out.data, (rows, self.n), out.stride);
         if rows * self.n == 0 {
@@ -210,11 +203,13 @@ impl PackedMatrix {
         }
         match &self.body {
             Body::Lanes(lanes, precision) => {
-                let columns = self.columns_of(lanes, *precision);
-                driver::multiply(self.tier, source, columns, &out, accumulate);
+                let term = Term {
+                    rows: source,
+                    columns: self.columns_of(lanes, *precision),
+                };
+                driver::multiply(self.tier, &[term], &out, false);
             }
             Body::Blocks(blocks) => self.packed(source, |packed| {
-                assert!(!accumulate, "blocks of weights are only served");
                 (0..self.panels()).into_par_iter().for_each(|panel| {
                     let columns = self.columns(&(panel..panel + 1));
                     // SAFETY: each panel has columns of its own.
@@ -222,6 +217,14 @@ impl PackedMatrix {
                     blocks.part_of_packed(self.tier, packed, panel, &out);
                 });
             }),
+        }
+    }
+
+    /// As the right-hand operand of a sum, unless it is held in blocks.
+    pub(super) fn plain_columns(&self) -> Option<Columns<'_>> {
+        match &self.body {
+            Body::Lanes(lanes, precision) => Some(self.columns_of(lanes, *precision)),
+            Body::Blocks(_) => None,
         }
     }
 
@@ -365,7 +368,6 @@ impl PackedMatrix {
     fn columns_of<'a>(&self, lanes: &'a [u32], precision: Precision) -> Columns<'a> {
         Columns {
             lanes,
-            n: self.n,
             k: self.k,
             precision,
         }

@@ -1,15 +1,16 @@
-//! `x + output(attention(rotated projections of norm(x)))`, as one node of the graph.
+//! `x + output(attention(rotated projections of norm(x)))`.
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use super::super::attention::{AttentionShape, CausalAttention, HeadRows, SpanRange};
 use super::super::rope::RopeTable;
+use super::branch::{Ends, end, end_back, normed};
 use super::{
-    Buffer, Found, FrozenNorm, LowRank, LowRanks, Projections, Sublayer, Updates, Wanted,
-    BufferPool, add_residual, apply, norm_branch, norm_branch_back,
+    Buffer, BufferPool, FrozenNorm, Gradients, LowRank, LowRanks, Projections, Stack, Sublayer,
+    WayBack,
 };
 
 /// The attention sublayer of a frozen layer.
@@ -47,19 +48,17 @@ pub struct Rotation {
 }
 
 impl AttentionSublayer {
-    /// What becomes of the residual stream `x`, (tokens, width); differentiable in it and in the
-    /// updates' numbers.
+    /// Puts it on a stack, over the tokens of this place.
     ///
     /// # Errors
-    /// If `x`, its place or the updates do not fit.
-    pub fn forward(
+    /// If its matrices, the place or the updates do not fit.
+    pub fn push_onto(
         self: &Arc<Self>,
-        x: &Tensor,
+        stack: &mut Stack,
         place: &Place,
         updates: LowRanks,
-        pool: &Arc<BufferPool>,
-    ) -> Result<Tensor> {
-        let tokens = x.dim(0)?;
+    ) -> Result<()> {
+        let tokens = place.spans.iter().map(|span| span.len).sum();
         if let Some(rotation) = &place.rotation {
             let size = (tokens, self.shape.head_dim);
             rotation.table.check(size, &rotation.positions)?;
@@ -73,12 +72,13 @@ impl AttentionSublayer {
             sublayer: Arc::clone(self),
             rotation: place.rotation.clone(),
             each: updates.each,
-            home: Arc::clone(pool),
+            home: Arc::clone(stack.buffers()),
         };
-        apply(pass, x, &updates.numbers)
+        stack.push(pass, updates.tensors)
     }
 }
 
+#[derive(Clone)]
 struct Attention {
     sublayer: Arc<AttentionSublayer>,
     attention: CausalAttention,
@@ -88,6 +88,7 @@ struct Attention {
 }
 
 struct Kept {
+    pass: Attention,
     /// Queries and keys before their norms, (rows, queries + keys).
     raw: Option<Buffer>,
     /// Queries, keys and values as they meet, (rows, queries + 2 keys).
@@ -113,17 +114,12 @@ const fn widths(shape: &AttentionShape) -> (usize, usize, usize) {
 }
 
 impl Attention {
-    fn updates<'a>(&'a self, numbers: &'a [f32]) -> [Updates<'a>; 2] {
-        let count = self.sublayer.inputs.len();
-        let (first, second) = self.each.split_at(count.min(self.each.len()));
-        let (a, b) = numbers.split_at(self.sublayer.inputs.update_len(first));
-        [(first, a), (second, b)].map(|(each, numbers)| Updates { each, numbers })
-    }
-
-    fn normed(&self, x: &[f32]) -> Buffer {
-        let mut normed = self.home.lend(x.len());
-        self.sublayer.norm.forward(x, &mut normed);
-        normed
+    fn ends(&self) -> Ends<'_> {
+        Ends {
+            inputs: &self.sublayer.inputs,
+            output: &self.sublayer.output,
+            each: &self.each,
+        }
     }
 
     fn heads<'a>(&self, qkv: &'a [f32]) -> [HeadRows<'a>; 3] {
@@ -156,13 +152,52 @@ impl Attention {
         }
         raw
     }
+}
 
+impl Sublayer for Attention {
+    fn width(&self) -> usize {
+        self.sublayer.inputs.inputs()
+    }
+
+    fn update_len(&self) -> usize {
+        self.ends().update_len()
+    }
+
+    fn forward(&self, x: &[f32], numbers: &[f32], out: &mut [f32]) -> Box<dyn WayBack> {
+        let layer = &*self.sublayer;
+        let rows = x.len() / self.width();
+        let (queries, _, all) = widths(&layer.shape);
+        let [first, second] = self.ends().updates(numbers);
+        let mut low = [first, second].map(|updates| self.home.lend(rows * updates.ranks()));
+        let mut qkv = self.home.lend(rows * all);
+        let normed = normed(&layer.norm, x, &self.home);
+        layer.inputs.forward(&normed, first, &mut qkv, &mut low[0]);
+        drop(normed);
+        let raw = self.turn(&mut qkv);
+        let mut attended = self.home.lend(rows * queries);
+        self.attention.forward(self.heads(&qkv), &mut attended);
+        layer.output.forward(&attended, second, out, &mut low[1]);
+        let before = end(layer.out_norm.as_ref(), x, out, &self.home);
+        Box::new(Kept {
+            pass: self.clone(),
+            raw,
+            qkv,
+            attended,
+            low,
+            before,
+        })
+    }
+}
+
+impl Kept {
     /// Gradients of the projections' outputs, from those of what attention made.
-    fn heads_back(&self, kept: &Kept, d_attended: &[f32], d_qkv: &mut [f32]) {
-        let (queries, keys, all) = widths(&self.sublayer.shape);
-        let dim = self.sublayer.shape.head_dim;
+    fn heads_back(&self, d_attended: &[f32], d_qkv: &mut [f32]) {
+        let layer = &*self.pass.sublayer;
+        let (queries, keys, all) = widths(&layer.shape);
+        let dim = layer.shape.head_dim;
         let grad = HeadRows::dense(d_attended, queries);
-        let found = self.attention.backward(self.heads(&kept.qkv), grad);
+        let heads = self.pass.heads(&self.qkv);
+        let found = self.pass.attention.backward(heads, grad);
         d_qkv
             .par_chunks_mut(all)
             .enumerate()
@@ -171,114 +206,64 @@ impl Attention {
                 let (q, rest) = row.split_at_mut(queries);
                 let (k, v) = rest.split_at_mut(keys);
                 found.write(token, [q, k, v]);
-                if let Some(Rotation { table, positions }) = &self.rotation {
-                    let at = positions[token] as usize;
-                    table.rotate_back(&mut row[..queries + keys], dim, at);
+                let turned = &mut row[..queries + keys];
+                if let Some(Rotation { table, positions }) = &self.pass.rotation {
+                    table.rotate_back(turned, dim, positions[token] as usize);
                 }
-                if let (Some([q_norm, k_norm]), Some(raw)) = (&self.sublayer.qk_norms, &kept.raw) {
+                if let (Some([q_norm, k_norm]), Some(raw)) = (&layer.qk_norms, &self.raw) {
                     let raw = &raw[token * (queries + keys)..][..queries + keys];
-                    let grad = row[..queries + keys].to_vec();
-                    row[..queries + keys].fill(0.0);
-                    let (q, rest) = row.split_at_mut(queries);
+                    let grad = turned.to_vec();
+                    turned.fill(0.0);
+                    let (q, k) = turned.split_at_mut(queries);
                     q_norm.back_onto_rows(&raw[..queries], &grad[..queries], q);
-                    k_norm.back_onto_rows(&raw[queries..], &grad[queries..], &mut rest[..keys]);
+                    k_norm.back_onto_rows(&raw[queries..], &grad[queries..], k);
                 }
             });
     }
 }
 
-impl Sublayer for Attention {
-    const NAME: &'static str = "attention_sublayer";
-    type Kept = Kept;
-
-    fn width(&self) -> usize {
-        self.sublayer.inputs.inputs()
-    }
-
-    fn update_len(&self) -> usize {
-        let count = self.sublayer.inputs.len();
-        let (first, second) = self.each.split_at(count.min(self.each.len()));
-        self.sublayer.inputs.update_len(first) + self.sublayer.output.update_len(second)
-    }
-
-    fn forward(&self, x: &[f32], numbers: &[f32], out: &mut [f32]) -> Kept {
-        let layer = &*self.sublayer;
-        let rows = x.len() / self.width();
-        let (queries, _, all) = widths(&self.sublayer.shape);
-        let [first, second] = self.updates(numbers);
-        let mut low = [first, second].map(|updates| self.home.lend(rows * updates.ranks()));
-        let mut qkv = self.home.lend(rows * all);
-        let normed = self.normed(x);
-        layer.inputs.forward(&normed, first, &mut qkv, &mut low[0]);
-        drop(normed);
-        let raw = self.turn(&mut qkv);
-        let mut attended = self.home.lend(rows * queries);
-        self.attention.forward(self.heads(&qkv), &mut attended);
-        layer.output.forward(&attended, second, out, &mut low[1]);
-        let before = norm_branch(layer.out_norm.as_ref(), out, &self.home);
-        add_residual(x, out);
-        Kept {
-            raw,
-            qkv,
-            attended,
-            low,
-            before,
-        }
-    }
-
-    fn backward(
-        &self,
-        kept: &Kept,
-        (x, numbers): (&[f32], &[f32]),
-        grad: &[f32],
-        wanted: Wanted,
-    ) -> Found {
-        let layer = &*self.sublayer;
-        let rows = x.len() / self.width();
-        let (queries, _, all) = widths(&self.sublayer.shape);
-        let [first, second] = self.updates(numbers);
-        let lend = |len: usize| self.home.lend(len);
-        let dy = norm_branch_back(
-            layer.out_norm.as_ref(),
-            kept.before.as_ref(),
-            grad,
-            &self.home,
-        );
+impl WayBack for Kept {
+    fn backward(&self, x: &[f32], numbers: &[f32], grad: &[f32], to: Gradients<'_>) {
+        let Attention {
+            sublayer: layer,
+            home,
+            ..
+        } = &self.pass;
+        let rows = x.len() / self.pass.width();
+        let (queries, _, all) = widths(&layer.shape);
+        let [first, second] = self.pass.ends().updates(numbers);
+        let dy = end_back(layer.out_norm.as_ref(), self.before.as_ref(), grad, home);
         let dy = dy.as_deref().unwrap_or(grad);
 
-        let mut d_low = [first, second].map(|updates| lend(rows * updates.ranks()));
+        let mut d_low = [first, second].map(|updates| home.lend(rows * updates.ranks()));
         layer.output.low_gradients(dy, second, &mut d_low[1]);
-        let mut d_attended = lend(rows * queries);
+        let mut d_attended = home.lend(rows * queries);
         layer
             .output
             .input_gradient((dy, &d_low[1]), second, &mut d_attended);
-        let mut d_qkv = lend(rows * all);
-        self.heads_back(kept, &d_attended, &mut d_qkv);
+        let mut d_qkv = home.lend(rows * all);
+        self.heads_back(&d_attended, &mut d_qkv);
+        drop(d_attended);
         layer.inputs.low_gradients(&d_qkv, first, &mut d_low[0]);
 
-        let updates = wanted.updates.then(|| {
-            let mut found = vec![0f32; numbers.len()];
+        if let Some(found) = to.updates {
             let (one, two) = found.split_at_mut(first.numbers.len());
-            let normed = self.normed(x);
-            let inputs = (&*normed, &*kept.low[0]);
+            let inputs = (&*normed(&layer.norm, x, home), &*self.low[0]);
             layer
                 .inputs
                 .update_gradients(inputs, (&d_qkv, &d_low[0]), first, one);
-            let inputs = (&*kept.attended, &*kept.low[1]);
+            let inputs = (&*self.attended, &*self.low[1]);
             layer
                 .output
                 .update_gradients(inputs, (dy, &d_low[1]), second, two);
-            found
-        });
-        let x = wanted.x.then(|| {
-            let mut d_normed = lend(x.len());
+        }
+        if let Some(dx) = to.x {
+            let mut d_normed = home.lend(x.len());
             layer
                 .inputs
                 .input_gradient((&d_qkv, &d_low[0]), first, &mut d_normed);
-            let mut dx = grad.to_vec();
-            layer.norm.back_onto(x, &d_normed, &mut dx);
-            dx
-        });
-        Found { x, updates }
+            dx.copy_from_slice(grad);
+            layer.norm.back_onto(x, &d_normed, dx);
+        }
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::super::matmul::{Dims, Mode, Operand, PackedMatrix, Precision, Target, gemm, gemm_into};
+use super::super::matmul::{
+    Dims, Mode, Operand, PackedMatrix, Precision, Product, Target, gemm, gemm_into, sum_of_products,
+};
 
 /// A frozen matrix, (out, in), packed for both ways.
 pub struct FrozenMatrix {
@@ -71,10 +73,6 @@ const F32: Mode = Mode {
     precision: Precision::F32,
     accumulate: false,
 };
-const ADD: Mode = Mode {
-    accumulate: true,
-    ..F32
-};
 
 /// Columns from `first` on of a row-major matrix.
 fn columns(data: &[f32], first: usize, width: usize) -> Operand<'_> {
@@ -126,16 +124,15 @@ impl Projections {
     /// Numbers of these updates.
     pub(super) fn update_len(&self, each: &[Option<LowRank>]) -> usize {
         let sizes = self.matrices.iter().zip(each).map(|(matrix, update)| {
-            update.map_or(0, |u| {
-                u.rank * (self.inputs + matrix.packed.out_features())
-            })
+            update.map_or(0, |u| u.rank * (self.inputs + matrix.packed.out_features()))
         });
         sizes.sum()
     }
 
     fn parts(&self, updates: Updates<'_>) -> Vec<Part<'_>> {
         let (mut column, mut low, mut at) = (0, 0, updates.ranks() * self.inputs);
-        let each = self.matrices.iter().zip(updates.each);
+        let each = updates.each.iter().chain(std::iter::repeat(&None));
+        let each = self.matrices.iter().zip(each);
         each.map(|(matrix, update)| {
             let outputs = matrix.packed.out_features();
             let part = Part {
@@ -156,14 +153,6 @@ impl Projections {
             part
         })
         .collect()
-    }
-
-    /// A part's columns of the outputs.
-    fn target<'a>(&self, out: &'a mut [f32], part: &Part<'_>) -> Target<'a> {
-        Target {
-            data: &mut out[part.column..],
-            stride: self.outputs,
-        }
     }
 
     /// Outputs of `x`, (rows, in), to `out`, (rows, outputs), and the low-rank products, scaled, to
@@ -189,19 +178,21 @@ impl Projections {
         }
         for part in &parts {
             let outputs = part.matrix.packed.out_features();
-            let x = Operand::row_major(x, self.inputs);
-            let target = self.target(out, part);
-            part.matrix.packed.times(x, rows, target, false);
-            if let Some(update) = &part.update {
-                let dims = Dims {
-                    m: rows,
-                    n: outputs,
-                    k: update.rank,
-                };
-                let left = columns(low, update.column, ranks);
-                let b = Operand::row_major(&updates.numbers[update.at..], update.rank);
-                gemm_into(dims, (left, b.transposed()), self.target(out, part), ADD);
-            }
+            let own = Product::Packed(Operand::row_major(x, self.inputs), &part.matrix.packed);
+            let products = [
+                Some(own),
+                part.update.as_ref().map(|update| {
+                    let b = Operand::row_major(&updates.numbers[update.at..], update.rank);
+                    let low = columns(low, update.column, ranks);
+                    Product::Plain(low, b.transposed(), update.rank)
+                }),
+            ];
+            let target = Target {
+                data: &mut out[part.column..],
+                stride: self.outputs,
+            };
+            let products: Vec<Product<'_>> = products.into_iter().flatten().collect();
+            sum_of_products((rows, outputs), &products, target);
         }
         if parts.iter().any(|part| part.matrix.bias.is_some()) {
             out.par_chunks_mut(self.outputs)
@@ -243,23 +234,21 @@ impl Projections {
         dx: &mut [f32],
     ) {
         let (rows, ranks) = (dy.len() / self.outputs, updates.ranks());
-        for (index, part) in self.parts(updates).iter().enumerate() {
+        let parts = self.parts(updates);
+        let own = parts.iter().map(|part| {
             let dy = columns(dy, part.column, self.outputs);
-            let target = Target {
-                data: &mut *dx,
-                stride: self.inputs,
-            };
-            part.matrix.back.times(dy, rows, target, index > 0);
-        }
-        if ranks > 0 {
-            let dims = Dims {
-                m: rows,
-                n: self.inputs,
-                k: ranks,
-            };
+            Product::Packed(dy, &part.matrix.back)
+        });
+        let low = (ranks > 0).then(|| {
             let a = Operand::row_major(updates.numbers, self.inputs);
-            gemm(dims, Operand::row_major(d_low, ranks), a, dx, ADD);
-        }
+            Product::Plain(Operand::row_major(d_low, ranks), a, ranks)
+        });
+        let products: Vec<Product<'_>> = own.chain(low).collect();
+        let target = Target {
+            data: dx,
+            stride: self.inputs,
+        };
+        sum_of_products((rows, self.inputs), &products, target);
     }
 
     /// Gradients of the updates' numbers, laid out as they are.

@@ -1,6 +1,8 @@
 //! Sublayers against the same made of one operation after another: values and every gradient.
 
-use candle_core::{D, Device, Tensor, Var};
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor, Var};
 
 use super::super::matmul::{PackedMatrix, Precision, linear};
 use super::super::{
@@ -96,20 +98,13 @@ fn low_ranks(groups: [&[Layer]; 2]) -> LowRanks {
             })
         })
         .collect();
-    let numbers: Vec<Tensor> = groups
-        .iter()
-        .flat_map(|layers| {
-            let pairs = || layers.iter().filter_map(|layer| layer.update.as_ref());
-            pairs().map(|p| &p.0).chain(pairs().map(|p| &p.1))
-        })
-        .map(|var| var.flatten_all().unwrap())
-        .collect();
-    match numbers.is_empty() {
-        true => LowRanks::none(each.len()).unwrap(),
-        false => LowRanks {
-            each,
-            numbers: Tensor::cat(&numbers, 0).unwrap(),
-        },
+    let tensors = groups.iter().flat_map(|layers| {
+        let pairs = || layers.iter().filter_map(|layer| layer.update.as_ref());
+        pairs().map(|p| &p.0).chain(pairs().map(|p| &p.1))
+    });
+    LowRanks {
+        each,
+        tensors: tensors.map(|var| var.as_tensor().clone()).collect(),
     }
 }
 
@@ -127,7 +122,10 @@ fn assert_close(what: &str, got: &Tensor, want: &Tensor) {
     let (got, want) = (floats(got), floats(want));
     let largest = want.iter().fold(1f32, |most, x| most.max(x.abs()));
     for (got, want) in got.iter().zip(&want) {
-        assert!((got - want).abs() <= 2e-5 * largest, "{what}: {got} is not {want}");
+        assert!(
+            (got - want).abs() <= 2e-5 * largest,
+            "{what}: {got} is not {want}"
+        );
     }
 }
 
@@ -228,7 +226,9 @@ fn check_attention(kind: Kind) -> Result<()> {
     let sublayer = Arc::new(AttentionSublayer {
         norm: numbers.norm(HIDDEN),
         inputs: projections(&inputs),
-        qk_norms: kind.qk_norms.then(|| [numbers.norm(dim), numbers.norm(dim)]),
+        qk_norms: kind
+            .qk_norms
+            .then(|| [numbers.norm(dim), numbers.norm(dim)]),
         shape: AttentionShape {
             heads,
             kv_heads,
@@ -240,27 +240,34 @@ fn check_attention(kind: Kind) -> Result<()> {
         output: projections(&output),
         out_norm: kind.out_norm.then(|| numbers.norm(HIDDEN)),
     });
-    let updates = low_ranks([&inputs, &output]);
-    let ours = sublayer.forward(&x, &place, updates, &Arc::default())?;
+    // twice, so that what goes from one to the other counts too
+    let mut stack = Stack::new(&Arc::default());
+    for _ in 0..2 {
+        sublayer.push_onto(&mut stack, &place, low_ranks([&inputs, &output]))?;
+    }
+    let ours = stack.run(&x)?;
 
-    let normed = plain_norm(&sublayer.norm, &x)?;
-    let mut projected = inputs.iter().map(|layer| {
-        let y = layer.plain(&normed).unwrap();
-        y.reshape((tokens, (), dim)).unwrap()
-    });
-    let [mut q, mut k, v] = [(); 3].map(|()| projected.next().unwrap());
-    if let Some([q_norm, k_norm]) = &sublayer.qk_norms {
-        (q, k) = (plain_norm(q_norm, &q)?, plain_norm(k_norm, &k)?);
-    }
-    if let Some(Rotation { table, positions }) = &place.rotation {
-        (q, k) = (rope(&q, table, positions)?, rope(&k, table, positions)?);
-    }
-    let attended = causal_attention(&q, &k, &v, &place.spans, sublayer.shape)?;
-    let mut branch = output[0].plain(&attended.flatten_from(1)?)?;
-    if let Some(norm) = &sublayer.out_norm {
-        branch = plain_norm(norm, &branch)?;
-    }
-    let plain = (x.as_tensor() + branch)?;
+    let plain = |x: &Tensor| {
+        let normed = plain_norm(&sublayer.norm, x)?;
+        let mut projected = inputs.iter().map(|layer| {
+            let y = layer.plain(&normed).unwrap();
+            y.reshape((tokens, (), dim)).unwrap()
+        });
+        let [mut q, mut k, v] = [(); 3].map(|()| projected.next().unwrap());
+        if let Some([q_norm, k_norm]) = &sublayer.qk_norms {
+            (q, k) = (plain_norm(q_norm, &q)?, plain_norm(k_norm, &k)?);
+        }
+        if let Some(Rotation { table, positions }) = &place.rotation {
+            (q, k) = (rope(&q, table, positions)?, rope(&k, table, positions)?);
+        }
+        let attended = causal_attention(&q, &k, &v, &place.spans, sublayer.shape)?;
+        let mut branch = output[0].plain(&attended.flatten_from(1)?)?;
+        if let Some(norm) = &sublayer.out_norm {
+            branch = plain_norm(norm, &branch)?;
+        }
+        x + branch
+    };
+    let plain = plain(&plain(&x)?)?;
     assert_same(&x, [&inputs, &output], &ours, &plain);
     Ok(())
 }
@@ -269,8 +276,7 @@ fn check_feed_forward(kind: Kind, activation: Activation) -> Result<()> {
     let (tokens, inner) = (43, 27);
     let numbers = &mut Numbers(5);
     let x = numbers.var(&[tokens, HIDDEN]);
-    let inputs =
-        [0, 1].map(|i| Layer::new(numbers, (inner, HIDDEN), kind.bias, kind.ranks[i]));
+    let inputs = [0, 1].map(|i| Layer::new(numbers, (inner, HIDDEN), kind.bias, kind.ranks[i]));
     let down = [Layer::new(
         numbers,
         (HIDDEN, inner),
@@ -284,16 +290,22 @@ fn check_feed_forward(kind: Kind, activation: Activation) -> Result<()> {
         down: projections(&down),
         out_norm: kind.out_norm.then(|| numbers.norm(HIDDEN)),
     });
-    let updates = low_ranks([&inputs, &down]);
-    let ours = sublayer.forward(&x, updates, &Arc::default())?;
-
-    let normed = plain_norm(&sublayer.norm, &x)?;
-    let (gate, up) = (inputs[0].plain(&normed)?, inputs[1].plain(&normed)?);
-    let mut branch = down[0].plain(&gated(&gate, &up, activation)?)?;
-    if let Some(norm) = &sublayer.out_norm {
-        branch = plain_norm(norm, &branch)?;
+    let mut stack = Stack::new(&Arc::default());
+    for _ in 0..2 {
+        sublayer.push_onto(&mut stack, low_ranks([&inputs, &down]))?;
     }
-    let plain = (x.as_tensor() + branch)?;
+    let ours = stack.run(&x)?;
+
+    let plain = |x: &Tensor| {
+        let normed = plain_norm(&sublayer.norm, x)?;
+        let (gate, up) = (inputs[0].plain(&normed)?, inputs[1].plain(&normed)?);
+        let mut branch = down[0].plain(&gated(&gate, &up, activation)?)?;
+        if let Some(norm) = &sublayer.out_norm {
+            branch = plain_norm(norm, &branch)?;
+        }
+        x + branch
+    };
+    let plain = plain(&plain(&x)?)?;
     assert_same(&x, [&inputs, &down], &ours, &plain);
     Ok(())
 }
@@ -314,69 +326,80 @@ fn feed_forward_equals_its_operations_one_after_another() {
     }
 }
 
-fn small(numbers: &mut Numbers) -> (Arc<FeedForwardSublayer>, [Layer; 2], [Layer; 1]) {
+fn small(numbers: &mut Numbers) -> impl Fn(&Tensor) -> Result<Tensor> + use<> {
     let inputs = [0, 1].map(|_| Layer::new(numbers, (8, HIDDEN), false, 2));
     let down = [Layer::new(numbers, (HIDDEN, 8), false, 2)];
-    let sublayer = FeedForwardSublayer {
+    let sublayer = Arc::new(FeedForwardSublayer {
         norm: numbers.norm(HIDDEN),
         gate_up: projections(&inputs),
         activation: Activation::Silu,
         down: projections(&down),
         out_norm: None,
-    };
-    (Arc::new(sublayer), inputs, down)
+    });
+    move |x| {
+        let mut stack = Stack::new(&Arc::default());
+        sublayer.push_onto(&mut stack, low_ranks([&inputs, &down]))?;
+        stack.run(x)
+    }
 }
 
 #[test]
 fn a_constant_input_gets_no_gradient_and_a_second_way_back_the_same_one() {
     let numbers = &mut Numbers(3);
-    let (sublayer, inputs, down) = small(numbers);
+    let forward = small(numbers);
     let x = numbers.var(&[9, HIDDEN]);
-    let updates = low_ranks([&inputs, &down]);
-    let out = sublayer
-        .forward(&x.as_tensor().detach(), updates, &Arc::default())
-        .unwrap();
-    let loss = out.sqr().unwrap().sum(D::Minus1).unwrap().sum_all().unwrap();
-    let [first, second] = [(); 2].map(|()| loss.backward().unwrap());
-    assert!(first.get(&x).is_none());
-    for layer in inputs.iter().chain(&down) {
-        let (a, b, _) = layer.update.as_ref().unwrap();
-        for var in [a, b] {
-            let gradients = [&first, &second].map(|store| floats(store.get(var).unwrap()));
-            assert_eq!(gradients[0], gradients[1]);
-            assert!(gradients[0].iter().any(|g| g.abs() > 1e-3));
-        }
+    for (input, wanted) in [
+        (x.as_tensor().detach(), false),
+        (x.as_tensor().clone(), true),
+    ] {
+        let loss = forward(&input).unwrap().sqr().unwrap().sum_all().unwrap();
+        let [first, second] = [(); 2].map(|()| loss.backward().unwrap());
+        let [first, second] = [&first, &second].map(|store| store.get(&x).map(floats));
+        assert_eq!(first.is_some(), wanted);
+        assert_eq!(first, second);
     }
 }
 
 #[test]
 fn rows_do_not_depend_on_their_batch() {
     let numbers = &mut Numbers(4);
-    let (sublayer, inputs, down) = small(numbers);
+    let forward = small(numbers);
     let x = numbers.var(&[200, HIDDEN]);
-    let forward = |x: &Tensor| {
-        let updates = low_ranks([&inputs, &down]);
-        floats(&sublayer.forward(x, updates, &Arc::default()).unwrap())
-    };
-    let all = forward(&x);
+    let all = floats(&forward(&x).unwrap());
     for row in [0, 77, 199] {
-        let alone = forward(&x.narrow(0, row, 1).unwrap());
+        let alone = floats(&forward(&x.narrow(0, row, 1).unwrap()).unwrap());
         assert_eq!(alone, all[row * HIDDEN..(row + 1) * HIDDEN]);
     }
 }
 
 #[test]
+fn an_empty_stack_passes_through_both_ways() {
+    let x = Numbers(8).var(&[3, 4]);
+    let out = Stack::new(&Arc::default()).run(&x).unwrap();
+    assert_eq!(floats(&out), floats(&x));
+    let store = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    let doubled: Vec<f32> = floats(&x).iter().map(|x| 2.0 * x).collect();
+    assert_eq!(floats(store.get(&x).unwrap()), doubled);
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let numbers = &mut Numbers(6);
-    let (sublayer, inputs, down) = small(numbers);
-    let pool = Arc::default();
-    let mut updates = low_ranks([&inputs, &down]);
-    updates.numbers = updates.numbers.narrow(0, 1, 7).unwrap();
-    let x = numbers.var(&[9, HIDDEN]);
-    let error = sublayer.forward(&x, updates, &pool).unwrap_err();
-    assert!(error.to_string().contains("7 numbers of updates"), "{error}");
     let wide = numbers.var(&[9, HIDDEN + 1]);
-    let updates = low_ranks([&inputs, &down]);
-    let error = sublayer.forward(&wide, updates, &pool).unwrap_err();
+    let error = small(numbers)(&wide).unwrap_err();
     assert!(error.to_string().contains("rows of 23"), "{error}");
+    let inputs = [0, 1].map(|_| Layer::new(numbers, (8, HIDDEN), false, 2));
+    let down = [Layer::new(numbers, (HIDDEN, 8), false, 0)];
+    let sublayer = Arc::new(FeedForwardSublayer {
+        norm: numbers.norm(HIDDEN),
+        gate_up: projections(&inputs),
+        activation: Activation::Silu,
+        down: projections(&down),
+        out_norm: None,
+    });
+    let mut updates = low_ranks([&inputs, &down]);
+    updates.tensors.pop();
+    let mut stack = Stack::new(&Arc::default());
+    let error = sublayer.push_onto(&mut stack, updates).unwrap_err();
+    assert!(error.to_string().contains("numbers of updates"), "{error}");
 }

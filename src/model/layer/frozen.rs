@@ -1,12 +1,11 @@
-//! A layer whose own tensors are frozen, as the kernel's two sublayers: one node of the graph each.
+//! A layer whose own tensors are frozen, as the kernel's two sublayers.
 
 use std::sync::Arc;
-
-use candle_core::Tensor;
 
 use crate::kernel::RopeTable;
 use crate::kernel::sublayer::{
     AttentionSublayer, FeedForwardSublayer, FrozenNorm, LowRanks, Place, Projections, Rotation,
+    Stack,
 };
 
 use super::super::ModelError;
@@ -81,14 +80,14 @@ impl FrozenLayer {
         }))
     }
 
-    /// (tokens, hidden) to the same, through one adapter or none.
-    pub(super) fn forward(
+    /// Puts both on a stack, through one adapter or none.
+    pub(super) fn push_onto(
         &self,
-        x: &Tensor,
+        stack: &mut Stack,
         pass: &Pass<'_>,
         table: Option<&Arc<RopeTable>>,
         adapter: Option<&LoraAdapter>,
-    ) -> Result<Tensor, ModelError> {
+    ) -> Result<(), ModelError> {
         let place = Place {
             spans: Arc::clone(&pass.spans),
             rotation: table.map(|table| Rotation {
@@ -98,15 +97,15 @@ impl FrozenLayer {
         };
         let updates = |paths: &[String]| match adapter {
             Some(adapter) => adapter.low_ranks(paths),
-            None => Ok(LowRanks::none(paths.len())?),
+            None => Ok(LowRanks::default()),
         };
-        let attended =
-            self.attention
-                .forward(x, &place, updates(&self.attention_paths)?, pass.buffers)?;
-        let updates = updates(&self.feed_forward_paths)?;
-        Ok(self
-            .feed_forward
-            .forward(&attended, updates, pass.buffers)?)
+        let (first, second) = (
+            updates(&self.attention_paths)?,
+            updates(&self.feed_forward_paths)?,
+        );
+        self.attention.push_onto(stack, &place, first)?;
+        self.feed_forward.push_onto(stack, second)?;
+        Ok(())
     }
 }
 

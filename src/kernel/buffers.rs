@@ -1,4 +1,4 @@
-//! Buffers that sublayers work in, kept from one pass to the next.
+//! Buffers that passes with a way back work in, kept from one pass to the next.
 //!
 //! A fresh buffer costs more than the arithmetic of a narrow layer: the system clears its pages, and
 //! the allocator clears it again.
@@ -87,13 +87,7 @@ mod tests {
     use super::*;
 
     fn idle(pool: &BufferPool) -> Vec<usize> {
-        let mut lengths: Vec<usize> = pool
-            .idle
-            .lock()
-            .unwrap()
-            .iter()
-            .map(Vec::len)
-            .collect();
+        let mut lengths: Vec<usize> = pool.idle.lock().unwrap().iter().map(Vec::len).collect();
         lengths.sort_unstable();
         lengths
     }
