@@ -181,22 +181,25 @@ impl Linear {
             Kind::Frozen(packed, back) => frozen_linear(x, packed, back.as_ref())?,
             Kind::Trainable(weight, precision) => linear(x, weight, *precision)?,
         };
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(bias)?;
+        let changed = |segment: &Segment| {
+            let adapter = segment.adapter.as_ref();
+            adapter.is_some_and(|adapter| adapter.pair(&self.path).is_some())
+        };
+        if let [only] = segments {
+            y = self.adapt(x, y, only)?;
+        } else if segments.iter().any(changed) {
+            let parts: Result<Vec<Tensor>, ModelError> = segments
+                .iter()
+                .map(|segment| {
+                    let rows = |t: &Tensor| t.narrow(0, segment.start, segment.len);
+                    self.adapt(&rows(x)?, rows(&y)?, segment)
+                })
+                .collect();
+            y = Tensor::cat(&parts?, 0)?;
         }
-        match segments {
-            [only] => self.adapt(x, y, only),
-            _ if segments.iter().all(|segment| segment.adapter.is_none()) => Ok(y),
-            _ => {
-                let parts: Result<Vec<Tensor>, ModelError> = segments
-                    .iter()
-                    .map(|segment| {
-                        let rows = |t: &Tensor| t.narrow(0, segment.start, segment.len);
-                        self.adapt(&rows(x)?, rows(&y)?, segment)
-                    })
-                    .collect();
-                Ok(Tensor::cat(&parts?, 0)?)
-            }
+        match &self.bias {
+            Some(bias) => Ok(y.broadcast_add(bias)?),
+            None => Ok(y),
         }
     }
 
@@ -206,7 +209,7 @@ impl Linear {
             .as_ref()
             .and_then(|adapter| adapter.pair(&self.path))
         {
-            Some(pair) => Ok((y + pair.delta(x)?)?),
+            Some(pair) => pair.add_to(&y, x),
             None => Ok(y),
         }
     }

@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::kernel::matmul::{Precision, linear};
+use crate::kernel::matmul::{Precision, linear, linear_onto};
 use crate::kernel::sublayer::{LowRank, LowRanks};
 
 use super::ModelError;
@@ -41,7 +41,7 @@ pub struct LoraAdapter {
     packed: OnceLock<Arc<PackedAdapter>>,
 }
 
-/// `delta(x) = scale * (x Aᵀ) Bᵀ`.
+/// Adds `scale * (x Aᵀ) Bᵀ`.
 pub(super) struct LoraPair {
     /// (rank, in)
     pub(super) a: Tensor,
@@ -51,9 +51,10 @@ pub(super) struct LoraPair {
 }
 
 impl LoraPair {
-    pub(super) fn delta(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+    /// `y` plus the change for its input `x`.
+    pub(super) fn add_to(&self, y: &Tensor, x: &Tensor) -> Result<Tensor, ModelError> {
         let low = linear(x, &self.a, Precision::F32)?;
-        Ok(linear(&(low * self.scale)?, &self.b, Precision::F32)?)
+        Ok(linear_onto(y, &(low * self.scale)?, &self.b)?)
     }
 }
 

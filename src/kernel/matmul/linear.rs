@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail,
+};
 
-use super::super::storage::with_elements;
-use super::{Dims, Operand, PackedMatrix, Precision, Target, gemm};
+use super::super::storage::{elements, with_elements};
+use super::{Dims, Mode, Operand, PackedMatrix, Precision, Target, gemm};
 
 /// `x · wᵀ` for `x` of (.., in) and `w` of (out, in), differentiable in both.
 ///
@@ -46,6 +48,15 @@ pub fn frozen_linear(
             back: back.map(Arc::clone),
         })
     })
+}
+
+/// `y + x · wᵀ` in f32, for `y` of (rows, out), `x` of (rows, in) and `w` of (out, in); the products are
+/// summed on top of `y`, as a sum of products is. Differentiable in all three.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn linear_onto(y: &Tensor, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    y.contiguous()?.apply_op3(x, w, LinearOnto)
 }
 
 fn ours(tensor: &Tensor) -> bool {
@@ -159,6 +170,53 @@ impl CustomOp2 for Linear {
             .then(|| product(&grad.t()?, x, self.precision))
             .transpose()?;
         Ok((grad_x, grad_w))
+    }
+}
+
+struct LinearOnto;
+
+impl CustomOp3 for LinearOnto {
+    fn name(&self) -> &'static str {
+        "linear-onto"
+    }
+
+    fn cpu_fwd(
+        &self,
+        y: &CpuStorage,
+        y_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((m, k), (n, inner)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
+        if (y_layout.dims(), k) != (&[m, n], inner) {
+            let y = y_layout.dims();
+            bail!("rows of {k} inputs and a weight of {n}x{inner} do not add to {y:?}");
+        }
+        let mut out = elements(y, y_layout)?.to_vec();
+        let (x, w) = (operand(x, x_layout)?, operand(w, w_layout)?);
+        let mode = Mode {
+            precision: Precision::F32,
+            accumulate: true,
+        };
+        gemm(Dims { m, n, k }, x, w.transposed(), &mut out, mode);
+        Ok((CpuStorage::F32(out), Shape::from((m, n))))
+    }
+
+    fn bwd(
+        &self,
+        y: &Tensor,
+        x: &Tensor,
+        w: &Tensor,
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let linear = Linear {
+            precision: Precision::F32,
+        };
+        let (grad_x, grad_w) = linear.bwd(x, w, res, grad)?;
+        Ok((y.track_op().then(|| grad.clone()), grad_x, grad_w))
     }
 }
 

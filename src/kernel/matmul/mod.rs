@@ -25,7 +25,7 @@ mod tier;
 mod tests;
 
 pub use blocks::Bits;
-pub use linear::{frozen_linear, linear};
+pub use linear::{frozen_linear, linear, linear_onto};
 pub use packed::PackedMatrix;
 pub use packing::Packing;
 pub(in crate::kernel) use sum::{Product, sum_of_products};

@@ -303,6 +303,27 @@ fn gradients_equal_candles_own() -> candle_core::Result<()> {
 }
 
 #[test]
+fn a_product_on_top_of_a_matrix_has_all_three_gradients() -> candle_core::Result<()> {
+    let device = Device::Cpu;
+    let (rows, inputs, outputs) = (13, 5, 40);
+    let y = Var::from_vec(numbers(rows * outputs, 1), (rows, outputs), &device)?;
+    let x = Var::from_vec(numbers(rows * inputs, 2), (rows, inputs), &device)?;
+    let w = Var::from_vec(numbers(outputs * inputs, 3), (outputs, inputs), &device)?;
+    let got = linear_onto(&y, &x, &w)?;
+    let want = (y.as_tensor() + x.matmul(&w.t()?)?)?;
+    assert!(distance(Some(&got), Some(&want))? < 1e-5);
+    let (got, want) = (
+        got.sqr()?.sum_all()?.backward()?,
+        want.sqr()?.sum_all()?.backward()?,
+    );
+    for var in [&y, &x, &w] {
+        assert!(distance(got.get(var), want.get(var))? < 1e-4);
+    }
+    assert!(linear_onto(&x, &y, &w).is_err());
+    Ok(())
+}
+
+#[test]
 fn views_and_batches_go_through_the_linear_layer() -> candle_core::Result<()> {
     let device = Device::Cpu;
     let x = Var::from_vec(numbers(4 * 6 * 10, 1), (4, 10, 6), &device)?;
