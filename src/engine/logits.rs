@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 
+use crate::kernel::row;
 use crate::types::TokenId;
 
 /// A token with its logit.
@@ -11,27 +12,10 @@ pub(super) type Scored = (TokenId, f32);
 
 /// Entries whose masses are added up together.
 const BLOCK: usize = 1024;
-/// Sums that run side by side, for the compiler to put into vector registers.
-const LANES: usize = 16;
 
 /// The largest logit and its lowest index. `None` if a value is NaN.
 pub(super) fn largest(logits: &[f32]) -> Option<Scored> {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let mut numbers = true;
-    let (chunks, rest) = logits.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane = if value > *lane { value } else { *lane };
-            numbers &= !value.is_nan();
-        }
-    }
-    for &value in rest {
-        lanes[0] = lanes[0].max(value);
-        numbers &= !value.is_nan();
-    }
-    let value = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let index = logits.iter().position(|&logit| logit == value)?;
-    numbers.then_some((index as TokenId, value))
+    row::largest(logits).map(|(index, value)| (index as TokenId, value))
 }
 
 /// Moves a row away from a neutral one: `l + (scale - 1) * (l - l_neutral)`. A token that either
@@ -61,7 +45,7 @@ impl Scale {
     }
 
     pub(super) fn weight(self, logit: f32) -> f32 {
-        exp(self.exponent(logit))
+        row::exp(self.exponent(logit))
     }
 
     /// The logarithm of the weight.
@@ -82,7 +66,7 @@ impl Mass {
     pub(super) fn new(logits: &[f32], scale: Scale) -> Self {
         let blocks: Vec<f64> = logits
             .chunks(BLOCK)
-            .map(|block| block_mass(block, scale))
+            .map(|block| row::exp_sum(block, scale.largest, scale.inverse_temperature))
             .collect();
         let total = blocks.iter().sum();
         Self {
@@ -137,20 +121,6 @@ impl Mass {
     }
 }
 
-fn block_mass(block: &[f32], scale: Scale) -> f64 {
-    let mut lanes = [0f32; LANES];
-    let (chunks, rest) = block.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
-            *lane += scale.weight(logit);
-        }
-    }
-    for (lane, &logit) in lanes.iter_mut().zip(rest) {
-        *lane += scale.weight(logit);
-    }
-    lanes.iter().map(|&lane| f64::from(lane)).sum()
-}
-
 /// The `count` largest logits above minus infinity, largest first; among equals the lowest id.
 pub(super) fn leading(logits: &[f32], count: usize) -> Vec<Scored> {
     let count = count.min(logits.len());
@@ -183,25 +153,6 @@ pub(super) fn by_rank(a: &Scored, b: &Scored) -> Ordering {
         .then(a.0.cmp(&b.0))
 }
 
-/// e^x for x <= 0, without a branch, so that loops over it become vector code. The relative error
-/// is below 3e-7; below -87, where the result would leave the normal range, it is 0.
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = if x > -87.0 { x } else { -87.0 };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = clamped - n * LN2_HIGH - n * LN2_LOW;
-    // Taylor's series to the sixth power; |r| is at most ln(2) / 2.
-    let mut sum = 1.0 / 720.0;
-    for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        sum = sum * r + coefficient;
-    }
-    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
-    if x > -87.0 { sum * scale } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -209,13 +160,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn the_exponential_is_close(x in -87.0f32..=0.0) {
-            let expected = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - expected).abs() / expected;
-            prop_assert!(error < 3e-7, "{x}: {error}");
-        }
-
         #[test]
         fn leading_equals_a_full_sort(
             levels in prop::collection::vec(-6i32..6, 1..200),
@@ -233,18 +177,6 @@ mod tests {
         fn largest_equals_a_plain_scan(logits in prop::collection::vec(-5i32..5, 1..100)) {
             let logits: Vec<f32> = logits.iter().map(|&level| level as f32).collect();
             prop_assert_eq!(largest(&logits), leading(&logits, 1).first().copied());
-        }
-    }
-
-    #[test]
-    fn the_exponential_is_exact_at_its_ends() {
-        for (x, expected) in [
-            (0.0, 1.0),
-            (-1e9, 0.0),
-            (f32::NEG_INFINITY, 0.0),
-            (-88.0, 0.0),
-        ] {
-            assert_eq!(exp(x), expected, "{x}");
         }
     }
 

@@ -14,6 +14,7 @@ mod math;
 pub mod matmul;
 mod norm;
 mod rope;
+pub mod row;
 mod storage;
 pub mod sublayer;
 pub mod team;

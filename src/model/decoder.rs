@@ -18,7 +18,7 @@ use super::batch::{ForwardBatch, Segment};
 use super::config::DecoderConfig;
 use super::dtype::Dtype;
 use super::embedding::Embedding;
-use super::kv::KvPool;
+use super::kv::{KvNumbers, KvPool};
 use super::layer::{Layer, Norm, Pass};
 use super::linear::{Linear, LinearSettings};
 use super::serving::{Served, Slot};
@@ -153,13 +153,14 @@ impl Decoder {
     /// A pool for the keys and values of `blocks * BLOCK_TOKENS` tokens.
     pub fn new_pool(&self, blocks: usize) -> KvPool {
         let heads = (self.config.num_kv_heads, self.config.head_dim);
-        KvPool::new(self.config.num_layers(), heads, blocks)
+        let numbers = KvNumbers::beside(self.packing);
+        KvPool::new(numbers, self.config.num_layers(), heads, blocks)
     }
 
     /// Bytes that a pool needs for one token.
     pub fn token_bytes(&self) -> usize {
         let width = self.config.num_kv_heads * self.config.head_dim;
-        2 * self.config.num_layers() * width * size_of::<f32>()
+        2 * self.config.num_layers() * width * KvNumbers::beside(self.packing).bytes()
     }
 
     /// Path, outputs and inputs of every linear layer that an adapter can change.

@@ -12,7 +12,8 @@ use crate::kernel::matmul::{Bits, Packing, Precision};
 /// for each token, and halving what is read gains nothing.
 const CACHED_BYTES: usize = 64 << 20;
 
-/// The numbers of linear layers. Sums, norms, attention and adapters are f32 whatever is chosen.
+/// The numbers of linear layers. Sums, norms, attention and adapters are f32 whatever is chosen; keys and
+/// values are kept in bf16 beside all but f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Dtype {

@@ -26,6 +26,9 @@ LOADS = [
     ("16 streams", ["--concurrency", "16", "--prompt-tokens", "128", "--output-tokens", "64", "--requests", "32"]),
 ]
 
+# tokens whose keys and values either keeps
+KV_TOKENS = 16 * 768
+
 
 def healthy(url):
     for _ in range(600):
@@ -97,12 +100,12 @@ def main():
             for _ in range(args.rounds):
                 with tempfile.TemporaryDirectory() as data:
                     command = [args.steersman, "serve", "--model", model, "--addr", "127.0.0.1:18391",
-                               "--data-dir", data]
+                               "--data-dir", data, "--kv-tokens", str(KV_TOKENS)]
                     # bf16 files are computed in bf16 by both, whatever their size
                     command += ["--dtype", "bf16"] if kind == "BF16" else []
                     with Server(command, "http://127.0.0.1:18391", "/readyz") as server:
                         seen["ours"].append(measure(args.steersman, server))
-                command = [args.llama_server, "-m", model, "-t", "2", "-np", "16", "-c", str(16 * 768),
+                command = [args.llama_server, "-m", model, "-t", "2", "-np", "16", "-c", str(KV_TOKENS),
                            "--port", "18392", "--no-webui"]
                 with Server(command, "http://127.0.0.1:18392", "/health") as server:
                     seen["theirs"].append(measure(args.steersman, server))

@@ -17,17 +17,16 @@ use std::sync::OnceLock;
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::Tile;
-use super::{Form, PANEL, avx2, portable};
+use super::{Form, PANEL, portable};
 
 const F32: u8 = Form::F32 as u8;
 const PAIRS: u8 = Form::Pairs as u8;
 const WIDENED: u8 = Form::Widened as u8;
 
-/// Proof that this processor has AVX-512 F, BW, VL and BF16.
+/// Proof that this processor has AVX-512 F, BW, VL, VNNI and BF16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Present {
     slow_pairs: bool,
-    narrow: avx2::Present,
 }
 
 impl Present {
@@ -36,12 +35,10 @@ impl Present {
         let present = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx512bf16");
-        // Every such processor has it; whole numbers are multiplied with its instructions.
-        let narrow = avx2::Present::detect()?;
         present.then(|| Self {
             slow_pairs: made_by_intel(),
-            narrow,
         })
     }
 
@@ -55,17 +52,11 @@ impl Present {
         }
     }
 
-    /// The proof for the narrower tier.
-    pub(super) const fn narrow(self) -> avx2::Present {
-        self.narrow
-    }
-
     /// The same processor with the other choice of `row_form`, for tests.
     #[cfg(test)]
     pub(super) const fn other_form(self) -> Self {
         Self {
             slow_pairs: !self.slow_pairs,
-            ..self
         }
     }
 }
@@ -124,7 +115,7 @@ const fn masks(columns: usize, index: usize) -> [u16; 2] {
 }
 
 /// A mask of the first `count` of 16 lanes.
-const fn first(count: usize) -> u16 {
+pub(super) const fn first(count: usize) -> u16 {
     if count >= 16 {
         u16::MAX
     } else {

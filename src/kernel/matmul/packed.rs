@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::blocks::{self, Blocks};
+use super::blocks::Blocks;
 use super::columns::{Columns, pack_columns};
 use super::driver::{self, Term};
 use super::out::OutBlock;
@@ -102,7 +102,7 @@ impl PackedMatrix {
                 let lanes = n.div_ceil(PANEL) * PANEL * precision.form().lanes(k);
                 Body::Lanes(zeroed(0, lanes), precision)
             }
-            Packing::Blocks(bits) => Body::Blocks(Blocks::new(bits, n, k)),
+            Packing::Blocks(bits) => Body::Blocks(Blocks::new(tier, bits, n, k)),
         };
         Self { body, n, k, tier }
     }
@@ -272,10 +272,10 @@ impl PackedMatrix {
     }
 
     /// Whether rows that are packed for one of the two are packed for the other.
-    pub(in crate::kernel) const fn packs_rows_like(&self, other: &Self) -> bool {
+    pub(in crate::kernel) fn packs_rows_like(&self, other: &Self) -> bool {
         match (&self.body, &other.body) {
             (Body::Lanes(_, one), Body::Lanes(_, two)) => *one as u8 == *two as u8,
-            (Body::Blocks(_), Body::Blocks(_)) => true,
+            (Body::Blocks(one), Body::Blocks(two)) => one.packs_rows_like(two),
             _ => false,
         }
     }
@@ -312,8 +312,9 @@ impl PackedMatrix {
             Body::Lanes(_, precision) => {
                 driver::pack_tile(self.tier, (rows, *precision), index, to);
             }
-            Body::Blocks(_) => {
-                blocks::pack_tile(rows, driver::nth_tile(rows.lanes(), index), to);
+            Body::Blocks(blocks) => {
+                let tile = driver::nth_tile(rows.lanes(), index);
+                blocks.pack_tile(self.tier, rows, tile, to);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::{avx2, avx512};
 /// processor has the instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tier {
-    /// AVX-512 F, BW, VL and BF16.
+    /// AVX-512 F, BW, VL, VNNI and BF16.
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Present),
     /// AVX2, FMA and F16C.

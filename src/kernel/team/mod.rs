@@ -22,10 +22,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-pub use attend::{CachedBlocks, Placed, Turn, attend, place};
+pub use attend::{CacheNumber, CachedBlocks, Kept, Placed, Tiles, Turn, attend, place};
 pub use cap::cap;
 pub use gate::gate;
-pub use norm::{Branch, NormTensor, Picked, embed, join};
+pub use norm::{Branch, NormTensor, embed, join, keep};
 pub use project::{Delta, LowRank, Projection, lower, project};
 pub use rows::Rows;
 

@@ -1,4 +1,4 @@
-//! Phases over whole rows: embeddings, the residual stream, and its norms.
+//! Phases over whole rows: embeddings, the residual stream, its norms, and what is kept of it.
 
 use super::super::norm::{RmsNorm, norm_rows};
 use super::{Member, Rows, share};
@@ -24,31 +24,6 @@ impl NormTensor<'_> {
             offset: self.offset,
         };
         norm_rows(x, self.weight, &norm, out);
-    }
-}
-
-/// Which rows of the residual stream a norm is taken of.
-#[derive(Clone, Copy)]
-pub enum Picked<'a> {
-    /// All of them.
-    All,
-    /// These, in this order.
-    These(&'a [u32]),
-}
-
-impl Picked<'_> {
-    fn len(self, rows: usize) -> usize {
-        match self {
-            Self::All => rows,
-            Self::These(picked) => picked.len(),
-        }
-    }
-
-    fn at(self, index: usize) -> usize {
-        match self {
-            Self::All => index,
-            Self::These(picked) => picked[index] as usize,
-        }
     }
 }
 
@@ -81,27 +56,21 @@ pub fn embed(
     });
 }
 
-/// `x += branch` for the picked rows, and `normed[i] = norm(x[picked[i]])`; no row is picked twice.
+/// `x += branch` and `normed = norm(x)`. All (rows, width).
 pub fn join(
     member: &Member<'_>,
-    (x, picked): (&Rows<'_>, Picked<'_>),
+    x: &Rows<'_>,
     branch: Branch<'_>,
     (norm, normed): (NormTensor<'_>, &Rows<'_>),
 ) {
-    let rows = picked.len(x.rows());
+    let rows = x.rows();
     let tasks = member.tasks(rows, EACH);
     member.phase(tasks, |task| {
-        for index in share(rows, task, tasks) {
-            let row = picked.at(index);
-            // SAFETY: the picked rows are distinct and shared out among the tasks, so each row of
-            // all three buffers is one task's own.
-            let (x, out, normed) = unsafe {
-                (
-                    x.row_mut(row),
-                    branch.out.row_mut(row),
-                    normed.row_mut(index),
-                )
-            };
+        for row in share(rows, task, tasks) {
+            // SAFETY: rows are shared out among the tasks, so each row of all three buffers is one
+            // task's own.
+            let (x, out, normed) =
+                unsafe { (x.row_mut(row), branch.out.row_mut(row), normed.row_mut(row)) };
             match branch.norm {
                 None => x.iter_mut().zip(&*out).for_each(|(x, out)| *x += out),
                 Some(after) => {
@@ -110,6 +79,24 @@ pub fn join(
                 }
             }
             norm.apply(x, normed);
+        }
+    });
+}
+
+/// Moves the picked rows of each buffer to its first rows, in this order, which is ascending.
+pub fn keep(member: &Member<'_>, buffers: &[&Rows<'_>], picked: &[u32]) {
+    member.phase(buffers.len(), |index| {
+        for (to, from) in picked.iter().map(|it| *it as usize).enumerate() {
+            if from > to {
+                // SAFETY: each buffer is one task's own, and the two rows differ.
+                let (from, to) = unsafe {
+                    (
+                        buffers[index].read(from..from + 1),
+                        buffers[index].row_mut(to),
+                    )
+                };
+                to.copy_from_slice(from);
+            }
         }
     });
 }

@@ -36,6 +36,15 @@ impl<'a, T: Copy + Default> Rows<'a, T> {
         }
     }
 
+    /// The first rows of them, at most as many as there are.
+    #[must_use]
+    pub fn first(&self, rows: usize) -> Self {
+        Self {
+            rows: rows.min(self.rows),
+            ..*self
+        }
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {

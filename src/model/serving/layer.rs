@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::kernel::AttentionShape;
 use crate::kernel::matmul::PackedMatrix;
-use crate::kernel::team::Projection;
+use crate::kernel::team::{NormTensor, Projection};
 
 /// Which linear layer of a layer something belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,4 +104,14 @@ fn side_by_side(linears: &[ServedLinear]) -> Vec<Projection<'_>> {
         projection
     });
     projections.collect()
+}
+
+impl ServedNorm {
+    pub(super) fn plain(&self) -> NormTensor<'_> {
+        NormTensor {
+            weight: &self.weight,
+            eps: self.eps,
+            offset: self.offset,
+        }
+    }
 }

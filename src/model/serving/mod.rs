@@ -5,16 +5,11 @@
 
 mod adapter;
 mod layer;
+mod pass;
 mod workspace;
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use crate::kernel::matmul::PackedMatrix;
-use crate::kernel::team::{
-    self, Branch, CachedBlocks, Delta, Member, NormTensor, Picked, Placed, Projection, Rows,
-};
-use crate::kernel::{AttentionShape, BLOCK_TOKENS, RopeTable, with_elements};
+use crate::kernel::team::Placed;
+use crate::kernel::{BLOCK_TOKENS, with_elements};
 
 use super::ModelError;
 use super::batch::{ForwardBatch, Segment};
@@ -26,6 +21,8 @@ use super::kv::{BlockId, KvPool};
 pub(super) use adapter::PackedAdapter;
 pub(super) use layer::{SLOTS, ServedLayer, ServedLinear, ServedNorm, Slot};
 pub(super) use workspace::Workspace;
+
+use pass::{AdaptedRows, Pass, Table};
 
 /// What a pass computes, and of which rows it tells the logits.
 #[derive(Clone, Copy)]
@@ -43,42 +40,6 @@ pub(super) struct Served {
     pub(super) layers: Vec<ServedLayer>,
     pub(super) norm: ServedNorm,
     pub(super) head: ServedLinear,
-}
-
-/// Neighbouring rows, and the adapter that they go through.
-type AdaptedRows = (Range<usize>, Arc<PackedAdapter>);
-
-/// What the members of one pass share.
-struct Pass<'a> {
-    decoder: &'a Decoder,
-    served: &'a Served,
-    step: ServedStep<'a>,
-    rows: Vec<Placed<'a>>,
-    adapters: Vec<AdaptedRows>,
-    table: Table<'a>,
-}
-
-/// The embedding, (vocabulary, hidden).
-#[derive(Clone, Copy)]
-enum Table<'a> {
-    Rows(&'a [f32]),
-    Packed(&'a PackedMatrix),
-}
-
-/// The buffers of one pass, each (tokens, what its name says).
-struct Buffers<'a> {
-    x: Rows<'a>,
-    normed: Rows<'a>,
-    qkv: Rows<'a>,
-    attended: Rows<'a>,
-    branch: Rows<'a>,
-    gate_up: Rows<'a>,
-    gated: Rows<'a>,
-    low: Rows<'a>,
-    /// Inputs of linear layers as these read them, in one row.
-    packed: Rows<'a, u32>,
-    /// (draws, vocabulary)
-    logits: Rows<'a>,
 }
 
 impl Decoder {
@@ -195,154 +156,4 @@ fn packed_adapters(
         Some(packed.map(|packed| (*start..start + len, packed)))
     });
     adapted.collect()
-}
-
-impl Pass<'_> {
-    fn run(&self, pool: &mut KvPool, logits: &mut Vec<f32>) {
-        let config = self.decoder.config();
-        let tokens = self.rows.len();
-        let draws = self.step.draws.len();
-        logits.resize(draws * config.vocab_size, 0.0);
-        let logits = Rows::of(logits, draws, config.vocab_size);
-        let (workspace, cache) = pool.parts();
-        let rank = self.adapters.iter().map(|(_, it)| it.most_rank).max();
-        let (team, buffers) = workspace.lend(config, (tokens, rank.unwrap_or(0)), logits);
-        // SAFETY: the phases are those of `walk`, the same and in the same order on every member.
-        unsafe { team.walk(&|member: &Member<'_>| self.walk(member, &buffers, &cache)) };
-    }
-
-    /// One member's way through the layers.
-    fn walk(&self, member: &Member<'_>, buffers: &Buffers<'_>, cache: &[CachedBlocks<'_>]) {
-        let Buffers { x, normed, .. } = buffers;
-        let layers = &self.served.layers;
-        let lookup = |row: usize, to: &mut [f32]| self.embed(row, to);
-        let first = layers[0].input_norm.plain();
-        team::embed(member, &lookup, x, (first, normed));
-        for (index, (layer, cache)) in layers.iter().zip(cache).enumerate() {
-            let deltas = self.deltas(index);
-            let low = (deltas.as_slice(), &buffers.low);
-            self.attention(member, (layer, index), (buffers, cache), low);
-            let branch = Branch {
-                out: &buffers.branch,
-                norm: layer.attention_out_norm.as_ref().map(ServedNorm::plain),
-            };
-            let norm = (layer.mlp_norm.plain(), normed);
-            team::join(member, (x, Picked::All), branch, norm);
-            feed_forward(member, (layer, self.decoder.config()), buffers, low);
-            let branch = Branch {
-                out: &buffers.branch,
-                norm: layer.mlp_out_norm.as_ref().map(ServedNorm::plain),
-            };
-            let (picked, norm) = match layers.get(index + 1) {
-                Some(next) => (Picked::All, &next.input_norm),
-                // The head reads every tensor of the vocabulary: only rows that draw go through it.
-                None => (Picked::These(self.step.draws), &self.served.norm),
-            };
-            team::join(member, (x, picked), branch, (norm.plain(), normed));
-        }
-        if !self.step.draws.is_empty() {
-            let head = [self.served.head.projection(0)];
-            let none = (&[][..], &buffers.low);
-            team::project(
-                member,
-                &head,
-                (normed, &buffers.packed, &buffers.logits),
-                none,
-            );
-            if let Some(cap) = self.decoder.config().final_softcap {
-                team::cap(member, &buffers.logits, cap);
-            }
-        }
-    }
-
-    fn embed(&self, row: usize, to: &mut [f32]) {
-        let token = self.step.batch.token_ids[row] as usize;
-        match self.table {
-            Table::Rows(rows) => {
-                to.copy_from_slice(&rows[token * to.len()..(token + 1) * to.len()]);
-            }
-            Table::Packed(packed) => packed.row_into(token, to),
-        }
-        let scale = self.decoder.config().embedding_scale;
-        if scale != 1.0 {
-            to.iter_mut().for_each(|x| *x *= scale);
-        }
-    }
-
-    /// What adapters change in one layer.
-    fn deltas(&self, layer: usize) -> Vec<Delta<'_>> {
-        let adapters = self.adapters.iter();
-        let deltas = adapters.map(|(rows, adapter)| Delta {
-            rows: rows.clone(),
-            slots: &adapter.layers[layer],
-        });
-        deltas.collect()
-    }
-
-    fn attention(
-        &self,
-        member: &Member<'_>,
-        (layer, index): (&ServedLayer, usize),
-        (buffers, cache): (&Buffers<'_>, &CachedBlocks<'_>),
-        low: (&[Delta<'_>], &Rows<'_>),
-    ) {
-        let Buffers {
-            normed,
-            qkv,
-            attended,
-            branch,
-            packed,
-            ..
-        } = buffers;
-        let projections = layer.qkv();
-        team::lower(member, &projections, normed, low);
-        team::project(member, &projections, (normed, packed, qkv), low);
-        let rope = self.decoder.config().layers[index].rope;
-        let turn = team::Turn {
-            norms: layer
-                .qk_norms
-                .as_ref()
-                .map(|both| both.each_ref().map(ServedNorm::plain)),
-            rope: rope.map(|rope| -> &RopeTable { &self.decoder.ropes[rope] }),
-        };
-        let shape: &AttentionShape = &layer.shape;
-        team::place(member, (qkv, &self.rows), (shape, turn), cache);
-        team::attend(member, (qkv, &self.rows), (shape, cache), attended);
-        let output = [layer.output.projection(0)];
-        team::lower(member, &output, attended, low);
-        team::project(member, &output, (attended, packed, branch), low);
-    }
-}
-
-fn feed_forward(
-    member: &Member<'_>,
-    (layer, config): (&ServedLayer, &DecoderConfig),
-    buffers: &Buffers<'_>,
-    low: (&[Delta<'_>], &Rows<'_>),
-) {
-    let Buffers {
-        normed,
-        gate_up,
-        gated,
-        branch,
-        packed,
-        ..
-    } = buffers;
-    let projections = layer.gate_up();
-    team::lower(member, &projections, normed, low);
-    team::project(member, &projections, (normed, packed, gate_up), low);
-    team::gate(member, gate_up, config.activation, gated);
-    let down: [Projection<'_>; 1] = [layer.down.projection(0)];
-    team::lower(member, &down, gated, low);
-    team::project(member, &down, (gated, packed, branch), low);
-}
-
-impl ServedNorm {
-    fn plain(&self) -> NormTensor<'_> {
-        NormTensor {
-            weight: &self.weight,
-            eps: self.eps,
-            offset: self.offset,
-        }
-    }
 }

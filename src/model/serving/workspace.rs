@@ -3,7 +3,7 @@
 use crate::kernel::team::{Rows, Team};
 
 use super::super::config::DecoderConfig;
-use super::Buffers;
+use super::pass::Buffers;
 
 /// Low-rank products that one phase makes side by side: of queries, keys and values.
 const CHANGES: usize = 3;

@@ -7,10 +7,13 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps,
 };
 
-use super::{Bits, Line, ROW_LANES, TILE, Tile, blocks, strips};
+use super::layout::Layout;
+use super::{Bits, Line, Tile, blocks};
 use crate::kernel::matmul::avx2::Present;
 use crate::kernel::matmul::{PANEL, out::OutBlock};
 
+/// Rows of one register tile.
+const TILE: usize = 4;
 /// Columns of one vector of sums.
 const WIDTH: usize = 8;
 
@@ -101,7 +104,7 @@ impl Corner<'_> {
                 });
             }
             line = line.wrapping_add(step);
-            lanes = lanes.wrapping_add(ROW_LANES * height);
+            lanes = lanes.wrapping_add(Layout::Pairs.row_lanes() * height);
         }
         each!(ROWS, ROW, {
             // SAFETY: the row is the caller's own.
@@ -184,4 +187,11 @@ impl Corner<'_> {
 unsafe fn load(line: *const Line, column: usize) -> __m128i {
     // SAFETY: the caller's line is inside the panel, and column + 8 <= 32.
     unsafe { _mm_loadu_si128(line.cast::<u8>().add(2 * column).cast()) }
+}
+
+/// Rows of a tile, a few at a time: `(first, count)`.
+fn strips(height: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..height)
+        .step_by(TILE)
+        .map(move |row| (row, TILE.min(height - row)))
 }

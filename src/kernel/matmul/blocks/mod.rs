@@ -6,13 +6,17 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod layout;
 mod portable;
 mod quantize;
 
 use std::ops::Range;
 
-use half::f16;
 use rayon::prelude::*;
+
+use layout::Layout;
 
 use super::PANEL;
 use super::driver::{nth_tile, tile_count};
@@ -23,10 +27,6 @@ use super::tier::Tier;
 
 /// Weights that share a scale.
 pub(super) const BLOCK: usize = 32;
-/// Lanes of a packed row for each block: its scale, then 16 pairs of 16-bit numbers.
-const ROW_LANES: usize = 1 + BLOCK / 2;
-/// Rows of one register tile.
-const TILE: usize = 4;
 
 /// Bits of one weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,24 +52,23 @@ impl Bits {
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// A matrix of `n` output by `k` input features, as `[panel][block][line]`.
-///
-/// The first line of a block holds the f16 scales of the panel's 32 columns. With 8 bits, line
-/// `1 + p` holds rows `2p` and `2p + 1` of the block, by column; with 4 bits the low halves of line
-/// `1 + p` hold them, and the high halves rows `16 + 2p` and `17 + 2p`, each as the number plus 8.
+/// A matrix of `n` output by `k` input features, as `[panel][block][line]`, where
+/// a panel has 32 columns.
 pub(super) struct Blocks {
     lines: Vec<Line>,
     bits: Bits,
+    layout: Layout,
     k: usize,
 }
 
 impl Blocks {
     /// Room for a matrix, all zero.
-    pub(super) fn new(bits: Bits, n: usize, k: usize) -> Self {
+    pub(super) fn new(tier: Tier, bits: Bits, n: usize, k: usize) -> Self {
         let count = n.div_ceil(PANEL) * k.div_ceil(BLOCK) * bits.lines();
         Self {
             lines: zeroed(Line([0; 64]), count),
             bits,
+            layout: Layout::of(tier),
             k,
         }
     }
@@ -85,14 +84,15 @@ impl Blocks {
     /// Sets the panels from the given one on: `weights` are their columns one after the other, `k`
     /// each. What is set has been zero.
     pub(super) fn set(&mut self, panel: usize, weights: &[f32]) {
-        let (bits, k, lines) = (self.bits, self.k, self.panel_lines());
+        let (bits, layout) = (self.bits, self.layout);
+        let (k, lines) = (self.k, self.panel_lines());
         let panels = self.lines[panel * lines..].par_chunks_mut(lines);
         let weights = weights.par_chunks(PANEL * k);
         panels.zip(weights).for_each(|(panel, weights)| {
             for (column, weights) in weights.chunks_exact(k).enumerate() {
                 let blocks = panel.chunks_exact_mut(bits.lines());
                 for (lines, weights) in blocks.zip(weights.chunks(BLOCK)) {
-                    put(bits, lines, column, weights);
+                    layout.put(bits, lines, column, weights);
                 }
             }
         });
@@ -105,16 +105,43 @@ impl Blocks {
         let column = row % PANEL;
         let blocks = panel.chunks_exact(self.bits.lines());
         for (lines, to) in blocks.zip(to.chunks_mut(BLOCK)) {
-            let scale = scale_of(&lines[0], column);
+            let scale = layout::scale_of(&lines[0], column);
             for (index, to) in to.iter_mut().enumerate() {
-                *to = f32::from(number_of(self.bits, lines, column, index)) * scale;
+                *to = f32::from(self.layout.number(self.bits, lines, column, index)) * scale;
             }
         }
     }
 
     /// Lanes of one packed row.
     pub(super) fn row_lanes(&self) -> usize {
-        self.k.div_ceil(BLOCK) * ROW_LANES
+        self.k.div_ceil(BLOCK) * self.layout.row_lanes()
+    }
+
+    /// Whether rows that are packed for one are packed for the other.
+    pub(super) fn packs_rows_like(&self, other: &Self) -> bool {
+        self.layout == other.layout
+    }
+
+    /// Packs some rows of `x` for any matrix of these inputs and this layout, as `[block][lane][row]`.
+    pub(super) fn pack_tile(
+        &self,
+        tier: Tier,
+        x: Source<'_>,
+        (row, count): (usize, usize),
+        to: &mut [u32],
+    ) {
+        let mut block = [0.0f32; BLOCK];
+        let blocks = to.chunks_exact_mut(self.layout.row_lanes() * count);
+        for (index, lanes) in blocks.enumerate() {
+            let first = index * BLOCK;
+            let held = BLOCK.min(x.depth() - first);
+            block[held..].fill(0.0);
+            for at in 0..count {
+                x.part(row + at, 1, first, held)
+                    .copy_lane(&mut block[..held]);
+                self.layout.pack_block(tier, &block, (at, count), lanes);
+            }
+        }
     }
 
     /// The panels from `panel` on of `out = rows · columns`, as many as `out` has columns for.
@@ -138,6 +165,7 @@ impl Blocks {
                 let mut out = unsafe { out.part((row, height), (column, width)) };
                 let tile = Tile {
                     bits: self.bits,
+                    layout: self.layout,
                     rows: &packed[row * lanes..(row + height) * lanes],
                     panel: &self.lines[first..first + panel_lines],
                     height,
@@ -148,33 +176,12 @@ impl Blocks {
     }
 }
 
-/// Packs a tile of `x` for any matrix in blocks: `[block][scale, then pairs][row]`.
-pub(super) fn pack_tile(x: Source<'_>, (row, count): (usize, usize), to: &mut [u32]) {
-    let mut block = [0.0f32; BLOCK];
-    for (index, lanes) in to.chunks_exact_mut(ROW_LANES * count).enumerate() {
-        let first = index * BLOCK;
-        let held = BLOCK.min(x.depth() - first);
-        for at in 0..count {
-            x.part(row + at, 1, first, held)
-                .copy_lane(&mut block[..held]);
-            block[held..].fill(0.0);
-            let mut numbers = [0i16; BLOCK];
-            let mut scale = 0.0;
-            quantize::activations(&block, &mut numbers, &mut scale);
-            lanes[at] = f32::to_bits(scale);
-            for (pair, two) in numbers.chunks_exact(2).enumerate() {
-                let (low, high) = (two[0].cast_unsigned(), two[1].cast_unsigned());
-                lanes[(1 + pair) * count + at] = u32::from(low) | u32::from(high) << 16;
-            }
-        }
-    }
-}
-
 /// Some rows and one panel.
 #[derive(Clone, Copy)]
 struct Tile<'a> {
     bits: Bits,
-    /// `[block][ROW_LANES][height]`
+    layout: Layout,
+    /// `[block][lane][height]`
     rows: &'a [u32],
     /// `[block][line]`
     panel: &'a [Line],
@@ -185,7 +192,7 @@ fn run(tier: Tier, tile: Tile<'_>, out: &mut OutBlock<'_>) {
     let blocks = tile.panel.len() / tile.bits.lines();
     assert_eq!(
         tile.rows.len(),
-        blocks * ROW_LANES * tile.height,
+        blocks * tile.layout.row_lanes() * tile.height,
         "a tile's packed rows"
     );
     assert!(
@@ -196,52 +203,9 @@ fn run(tier: Tier, tile: Tile<'_>, out: &mut OutBlock<'_>) {
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2(present) => avx2::tile(present, tile, out),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512(present) => avx2::tile(present.narrow(), tile, out),
+        Tier::Avx512(present) => avx512::tile(present, &tile, out),
         Tier::Portable => portable::tile(tile, out),
     }
-}
-
-/// Quantizes up to 32 weights into one column of a block.
-fn put(bits: Bits, lines: &mut [Line], column: usize, weights: &[f32]) {
-    let mut block = [0.0f32; BLOCK];
-    block[..weights.len()].copy_from_slice(weights);
-    let (scale, numbers) = match bits {
-        Bits::Eight => quantize::eight(&block),
-        Bits::Four => quantize::four(&block),
-    };
-    lines[0].0[2 * column..2 * column + 2].copy_from_slice(&scale.to_le_bytes());
-    for (index, number) in numbers.into_iter().enumerate() {
-        let (pair, place) = (index / 2, 2 * column + index % 2);
-        match bits {
-            Bits::Eight => lines[1 + pair].0[place] = number.cast_unsigned(),
-            Bits::Four => {
-                let half = (number + 8).cast_unsigned() << if pair < 8 { 0 } else { 4 };
-                lines[1 + pair % 8].0[place] |= half;
-            }
-        }
-    }
-}
-
-fn scale_of(line: &Line, column: usize) -> f32 {
-    f16::from_le_bytes([line.0[2 * column], line.0[2 * column + 1]]).to_f32()
-}
-
-fn number_of(bits: Bits, lines: &[Line], column: usize, index: usize) -> i8 {
-    let (pair, place) = (index / 2, 2 * column + index % 2);
-    match bits {
-        Bits::Eight => lines[1 + pair].0[place].cast_signed(),
-        Bits::Four => {
-            let both = lines[1 + pair % 8].0[place];
-            (both >> if pair < 8 { 0 } else { 4 } & 15).cast_signed() - 8
-        }
-    }
-}
-
-/// Rows of a tile, a few at a time: `(first, count)`.
-fn strips(height: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..height)
-        .step_by(TILE)
-        .map(move |row| (row, TILE.min(height - row)))
 }
 
 /// The blocks of a tile.

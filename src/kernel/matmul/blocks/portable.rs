@@ -1,6 +1,7 @@
 //! The tile in plain Rust, which the others equal bit for bit.
 
-use super::{BLOCK, ROW_LANES, Tile, blocks, number_of, scale_of};
+use super::layout::{Layout, scale_of};
+use super::{BLOCK, Tile, blocks};
 use crate::kernel::matmul::out::OutBlock;
 
 /// Lengths are checked by the caller.
@@ -11,12 +12,12 @@ pub(super) fn tile(tile: Tile<'_>, out: &mut OutBlock<'_>) {
             let mut sum = 0.0f32;
             for block in blocks(&tile) {
                 let weights = &tile.panel[block * lines..(block + 1) * lines];
-                let lanes = &tile.rows[block * ROW_LANES * height..];
+                let lanes = &tile.rows[block * Layout::Pairs.row_lanes() * height..];
                 let mut products = 0i32;
                 for index in 0..BLOCK {
                     let both = lanes[(1 + index / 2) * height + row];
                     let number = (both >> (16 * (index % 2))) as u16;
-                    let weight = number_of(tile.bits, weights, column, index);
+                    let weight = Layout::Pairs.number(tile.bits, weights, column, index);
                     products += i32::from(number.cast_signed()) * i32::from(weight);
                 }
                 let scale = scale_of(&weights[0], column) * f32::from_bits(lanes[row]);
