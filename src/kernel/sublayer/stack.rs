@@ -115,7 +115,13 @@ impl Node {
         kept
     }
 
-    fn backward(&self, kept: &[Kept], x: &[f32], numbers: &[f32], grad: &[f32], to: Gradients<'_>) {
+    fn backward(
+        &self,
+        kept: &[Kept],
+        (x, numbers): (&[f32], &[f32]),
+        grad: &[f32],
+        to: Gradients<'_>,
+    ) {
         let (mut dx, mut d_numbers) = (to.x, to.updates);
         let mut end = numbers.len();
         let mut after: Option<Buffer> = None;
@@ -185,7 +191,7 @@ impl CustomOp2 for Node {
         with_elements(x, |x| {
             with_elements(numbers, |numbers| {
                 with_elements(grad, |grad| {
-                    in_pool(|| self.backward(kept, x, numbers, grad, to));
+                    in_pool(|| self.backward(kept, (x, numbers), grad, to));
                 })
             })
         })???;
