@@ -23,8 +23,8 @@ use crate::tracking::TrackingError;
 const POLL: Duration = Duration::from_secs(1);
 
 /// Take training jobs from the store and run them. What `serve` starts beside itself; the same
-/// command on another host works on the same PostgreSQL database, with the data folder shared
-/// under the same path. SIGTERM saves after the current step and leaves the job to the next worker.
+/// command on another host works on the same PostgreSQL database, with the model under the same
+/// path, and a bucket (`--registry`) or the data folder shared. SIGTERM saves after the current step and leaves the job to the next worker.
 #[derive(Debug, Args)]
 pub(super) struct WorkerArgs {
     /// Folder of files and jobs, and of the SQLite database [default: steersman-data]
@@ -38,7 +38,7 @@ pub(super) struct WorkerArgs {
         hide_env_values = true
     )]
     database_url: Option<String>,
-    /// Bucket for checkpoints, as for `serve` [default: none]
+    /// Bucket for checkpoints and uploaded files, as for `serve` [default: none]
     #[arg(long, env = "STEERSMAN_REGISTRY", value_name = "URL")]
     registry: Option<String>,
     /// Take one job, run it to its end or pause, and end; end at once where there is none

@@ -51,8 +51,8 @@ pub struct SettingsLayer {
     )]
     pub database_url: Option<String>,
 
-    /// Bucket that speaks S3, s3://BUCKET/PREFIX, for checkpoints beside the data folder, which
-    /// then is a cache of it: servers and workers on several hosts need no shared folder for them.
+    /// Bucket that speaks S3, s3://BUCKET/PREFIX, for checkpoints and uploaded files beside the data
+    /// folder, which then is a cache of it: servers and workers on several hosts need no shared one.
     /// Endpoint, region and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
     /// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN [default: none]
     #[arg(long, env = "STEERSMAN_REGISTRY", value_name = "URL")]
@@ -112,8 +112,8 @@ pub struct SettingsLayer {
     pub max_queued_tokens: Option<usize>,
 
     /// Tokens that the cache of keys and values holds. More let more and longer answers run side
-    /// by side and keep more prefixes, and cost memory [default: what the places can use, at most
-    /// half of the free memory]
+    /// by side and keep more prefixes, and cost memory, all of which is taken at the start [default:
+    /// what the places can use, at most half of the free memory, taken as it is used]
     #[arg(long, env = "STEERSMAN_KV_TOKENS", value_name = "N")]
     pub kv_tokens: Option<usize>,
 

@@ -13,6 +13,7 @@ mod head;
 mod math;
 pub mod matmul;
 mod norm;
+mod pages;
 mod rope;
 pub mod row;
 mod storage;
@@ -24,6 +25,7 @@ pub use buffers::BufferPool;
 pub use gated::{Activation, gated};
 pub use head::{HeadSettings, HeadWeight, token_logprobs};
 pub use norm::rms_norm;
+pub use pages::{Pages, Zeroed};
 pub use rope::{RopeTable, rope};
 pub use storage::with_elements;
 

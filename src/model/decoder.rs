@@ -153,14 +153,20 @@ impl Decoder {
     /// A pool for the keys and values of `blocks * BLOCK_TOKENS` tokens.
     pub fn new_pool(&self, blocks: usize) -> KvPool {
         let heads = (self.config.num_kv_heads, self.config.head_dim);
-        let numbers = KvNumbers::beside(self.packing);
-        KvPool::new(numbers, self.config.num_layers(), heads, blocks)
+        KvPool::new(self.kv_numbers(), self.config.num_layers(), heads, blocks)
+    }
+
+    /// In what numbers keys and values are kept: a file can hold its layers in others than asked for.
+    fn kv_numbers(&self) -> KvNumbers {
+        let first = self.served.as_ref().and_then(|it| it.layers.first());
+        let packing = first.map_or(self.packing, |it| it.output.matrix.packing());
+        KvNumbers::beside(packing)
     }
 
     /// Bytes that a pool needs for one token.
     pub fn token_bytes(&self) -> usize {
         let width = self.config.num_kv_heads * self.config.head_dim;
-        2 * self.config.num_layers() * width * KvNumbers::beside(self.packing).bytes()
+        2 * self.config.num_layers() * width * self.kv_numbers().bytes()
     }
 
     /// Path, outputs and inputs of every linear layer that an adapter can change.

@@ -38,6 +38,14 @@ pub enum RegistryError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file that was uploaded for jobs and cannot be had as it was.
+    #[error("the file {id} {problem}")]
+    Upload {
+        /// Its id.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file or folder cannot be read or written.
     #[error("cannot access {}", path.display())]
     File {
@@ -48,7 +56,7 @@ pub enum RegistryError {
         source: std::io::Error,
     },
     /// The bucket cannot be asked.
-    #[error("the bucket of the checkpoints cannot be read or written")]
+    #[error("the registry's bucket cannot be read or written")]
     Storage(#[from] StorageError),
     /// The store cannot be asked.
     #[error("the registry's rows cannot be read or written")]

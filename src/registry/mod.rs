@@ -8,10 +8,12 @@
 mod error;
 mod files;
 mod history;
+mod lookup;
 mod manifest;
 mod of_job;
 mod remote;
 mod retention;
+mod uploads;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -28,8 +30,11 @@ use crate::store::{
 pub use error::RegistryError;
 pub use files::CHECKPOINT_FILES;
 pub use history::live_before;
+pub use lookup::{checked_below, checkpoint_at};
+use lookup::{checked_or_fetched, import_as};
 pub use manifest::{CheckpointId, CheckpointManifest, FileRecord, MANIFEST_FILE};
 pub use of_job::{JobContent, JobShelf, content_of};
+pub use uploads::Uploads;
 
 /// The folder below the data folder.
 const FOLDER: &str = "checkpoints";
@@ -127,14 +132,7 @@ impl Registry {
     /// It is not there, or any bit of it has changed.
     pub async fn checked(&self, id: &CheckpointId) -> Result<PathBuf, RegistryError> {
         let (root, id, own) = (Arc::clone(&self.root), id.clone(), self.place());
-        let work = move || match (verify::checked(&root, &id), own) {
-            (Err(RegistryError::NotThere { .. } | RegistryError::Damaged { .. }), Some(own)) => {
-                own.fetch(&root, &id)?;
-                verify::checked(&root, &id)
-            }
-            (found, _) => found,
-        };
-        blocking(work).await
+        blocking(move || checked_or_fetched(&root, &id, own.as_ref())).await
     }
 
     /// Its own place in the bucket. Called from within the runtime.
@@ -235,32 +233,6 @@ impl Registry {
             removed.push(id);
         }
         Ok(removed)
-    }
-}
-
-/// Imports what must have this content: from the folder where it is there and has it, else from
-/// where its worker uploaded it.
-fn import_as(
-    root: &Path,
-    folder: &Path,
-    id: &CheckpointId,
-    uploaded: Option<&Place>,
-) -> Result<(CheckpointId, i64), RegistryError> {
-    let here = match files::describe(folder) {
-        Ok(manifest) if CheckpointId::of(&manifest.to_bytes()) == *id => {
-            files::import(root, folder)
-        }
-        Ok(_) => Err(RegistryError::damaged(
-            id,
-            "one of its files",
-            "is not what its job wrote",
-        )),
-        Err(_) if !folder.exists() => Err(RegistryError::NotThere { id: id.to_string() }),
-        Err(error) => Err(error),
-    };
-    match (here, uploaded) {
-        (Err(_), Some(uploaded)) => Ok((id.clone(), uploaded.fetch(root, id)?)),
-        (here, _) => here,
     }
 }
 

@@ -36,8 +36,12 @@ impl Place {
         }
     }
 
+    fn place_of(&self, name: &str) -> String {
+        format!("{}/{name}", self.name)
+    }
+
     fn key(&self, id: &CheckpointId, file: &str) -> String {
-        format!("{}/{id}/{file}", self.name)
+        self.place_of(&format!("{id}/{file}"))
     }
 
     /// Writes a folder's checkpoint; its id.
@@ -45,8 +49,7 @@ impl Place {
         let manifest = files::describe(folder)?.to_bytes();
         let id = CheckpointId::of(&manifest);
         for name in CHECKPOINT_FILES {
-            let (key, from) = (self.key(&id, name), folder.join(name));
-            self.bucket.put_file(&self.runtime, &key, &from)?;
+            self.put(&format!("{id}/{name}"), &folder.join(name))?;
         }
         let key = self.key(&id, MANIFEST_FILE);
         self.runtime.block_on(self.bucket.put(&key, manifest))?;
@@ -102,26 +105,50 @@ impl Place {
         record: &FileRecord,
         to: &Path,
     ) -> Result<(), RegistryError> {
-        let writing = |source| RegistryError::file(to, source);
-        let mut file = File::create_new(to).map_err(writing)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut count = 0;
-        let read = self.read(&self.key(id, name), record.bytes, |piece| {
-            hasher.update(piece);
-            count += piece.len() as u64;
-            file.write_all(piece)
-        })?;
-        file.sync_all().map_err(writing)?;
-        let sound = matches!(read, Read::All)
-            && count == record.bytes
-            && hasher.finalize().to_hex().as_str() == record.blake3;
-        match sound {
+        match self.fetch_object(&format!("{id}/{name}"), record, to)? {
             true => Ok(()),
             false => {
                 let problem = "of the bucket does not have the content it was written with";
                 Err(RegistryError::damaged(id, name, problem))
             }
         }
+    }
+
+    /// Brings an object of this place into a new file; false where its bytes are not those of
+    /// `record`.
+    pub(super) fn fetch_object(
+        &self,
+        name: &str,
+        record: &FileRecord,
+        to: &Path,
+    ) -> Result<bool, RegistryError> {
+        let writing = |source| RegistryError::file(to, source);
+        let mut file = File::create_new(to).map_err(writing)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut count = 0;
+        let read = self.read(&self.place_of(name), record.bytes, |piece| {
+            hasher.update(piece);
+            count += piece.len() as u64;
+            file.write_all(piece)
+        })?;
+        file.sync_all().map_err(writing)?;
+        Ok(matches!(read, Read::All)
+            && count == record.bytes
+            && hasher.finalize().to_hex().as_str() == record.blake3)
+    }
+
+    /// Writes a file's bytes as an object of this place.
+    pub(super) fn put(&self, name: &str, from: &Path) -> Result<(), RegistryError> {
+        let put = self
+            .bucket
+            .put_file(&self.runtime, &self.place_of(name), from);
+        Ok(put?)
+    }
+
+    /// Removes an object of this place.
+    pub(super) fn remove_object(&self, name: &str) -> Result<(), RegistryError> {
+        let key = self.place_of(name);
+        Ok(self.runtime.block_on(self.bucket.remove(&key))?)
     }
 
     /// Reads an object of at most `most` bytes.
@@ -152,8 +179,7 @@ impl Place {
     /// Removes a checkpoint.
     pub(super) fn remove(&self, id: &CheckpointId) -> Result<(), RegistryError> {
         for name in [MANIFEST_FILE].into_iter().chain(CHECKPOINT_FILES) {
-            let key = self.key(id, name);
-            self.runtime.block_on(self.bucket.remove(&key))?;
+            self.remove_object(&format!("{id}/{name}"))?;
         }
         Ok(())
     }

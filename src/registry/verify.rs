@@ -46,7 +46,7 @@ fn read_manifest(folder: &Path, id: &CheckpointId) -> Result<CheckpointManifest,
     CheckpointManifest::parse(&bytes)
 }
 
-fn check(path: &Path, record: &FileRecord) -> Result<(), String> {
+pub(super) fn check(path: &Path, record: &FileRecord) -> Result<(), String> {
     let found = path
         .symlink_metadata()
         .map_err(|error| unreadable(&error))?;

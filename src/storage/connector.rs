@@ -1,25 +1,20 @@
 //! Carries `object_store`'s requests over the HTTP client that the program has anyway.
 //!
-//! Its own would be reqwest, a second stack of HTTP and TLS. No redirect is followed and no proxy
-//! asked.
+//! Its own would be reqwest, a second stack of HTTP and TLS.
 
 use std::error::Error;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http_body_util::BodyExt;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
-use hyper_util::rt::TokioExecutor;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
     HttpResponse, HttpResponseBody, HttpService,
 };
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
+use crate::outbound;
+
 /// How long a request may take until the head of its reply; a part of 8 MiB goes with it.
 const HEAD: Duration = Duration::from_secs(60);
 
@@ -28,21 +23,11 @@ const HEAD: Duration = Duration::from_secs(60);
 pub(super) struct Connector;
 
 #[derive(Debug)]
-struct Client(legacy::Client<HttpsConnector<Tcp>, HttpRequestBody>);
+struct Client(outbound::Client<HttpRequestBody>);
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let mut tcp = Tcp::new();
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.enforce_http(false);
-        // plain HTTP where the endpoint says so: a stand-in, or a bucket in the same network
-        let https = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = legacy::Client::builder(TokioExecutor::new()).build(https);
+        let client = outbound::client(outbound::connector());
         Ok(HttpClient::new(Client(client)))
     }
 }

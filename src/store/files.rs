@@ -20,18 +20,20 @@ pub struct FileRow {
     pub bytes: i64,
     /// Its rows.
     pub line_count: i64,
+    /// The blake3 of its bytes, in hexadecimal; `None` where an earlier version took it in.
+    pub blake3: Option<String>,
     /// Seconds since 1970.
     pub created_at: i64,
 }
 
-const INSERT: &str = "INSERT INTO files (id, name, purpose, kind, bytes, line_count, created_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
-const FIND: &str = "SELECT id, name, purpose, kind, bytes, line_count, created_at FROM files \
-    WHERE id = $1";
-const EARLIER: &str = "SELECT id, name, purpose, kind, bytes, line_count, created_at FROM files \
-    WHERE id < $1 AND ($2 = '' OR purpose = $2) ORDER BY id DESC LIMIT $3";
-const LATER: &str = "SELECT id, name, purpose, kind, bytes, line_count, created_at FROM files \
-    WHERE id > $1 AND ($2 = '' OR purpose = $2) ORDER BY id LIMIT $3";
+const INSERT: &str = "INSERT INTO files (id, name, purpose, kind, bytes, line_count, blake3, \
+    created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const FIND: &str = "SELECT id, name, purpose, kind, bytes, line_count, blake3, created_at \
+    FROM files WHERE id = $1";
+const EARLIER: &str = "SELECT id, name, purpose, kind, bytes, line_count, blake3, created_at \
+    FROM files WHERE id < $1 AND ($2 = '' OR purpose = $2) ORDER BY id DESC LIMIT $3";
+const LATER: &str = "SELECT id, name, purpose, kind, bytes, line_count, blake3, created_at \
+    FROM files WHERE id > $1 AND ($2 = '' OR purpose = $2) ORDER BY id LIMIT $3";
 const USER: &str = "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'paused') \
     AND (training_file = $1 OR validation_file = $1) ORDER BY id LIMIT 1";
 /// Behind every id.
@@ -50,6 +52,7 @@ impl Store {
             .bind(&file.kind)
             .bind(file.bytes)
             .bind(file.line_count)
+            .bind(&file.blake3)
             .bind(file.created_at)
             .execute(pool)
             .await

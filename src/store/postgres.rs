@@ -14,7 +14,7 @@ use super::dialect::migrator;
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 8;
 
-const STEPS: [(i64, &str, &str); 4] = [
+const STEPS: [(i64, &str, &str); 5] = [
     (
         1,
         "profiles and keys",
@@ -34,6 +34,11 @@ const STEPS: [(i64, &str, &str); 4] = [
         4,
         "content of checkpoints",
         include_str!("migrations/postgres/0004_content_of_checkpoints.sql"),
+    ),
+    (
+        5,
+        "content of files",
+        include_str!("migrations/postgres/0005_content_of_files.sql"),
     ),
 ];
 

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// SQLite writes one at a time; more connections only let reads pass by.
 const CONNECTIONS: u32 = 4;
 
-const STEPS: [(i64, &str, &str); 4] = [
+const STEPS: [(i64, &str, &str); 5] = [
     (
         1,
         "profiles and keys",
@@ -38,6 +38,11 @@ const STEPS: [(i64, &str, &str); 4] = [
         4,
         "content of checkpoints",
         include_str!("migrations/sqlite/0004_content_of_checkpoints.sql"),
+    ),
+    (
+        5,
+        "content of files",
+        include_str!("migrations/sqlite/0005_content_of_files.sql"),
     ),
 ];
 

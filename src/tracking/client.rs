@@ -6,13 +6,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::MlflowSettings;
+use crate::outbound;
 
 /// Most bytes of an answer.
 const ANSWER_LIMIT: usize = 1 << 20;
@@ -44,26 +41,16 @@ impl CallError {
 
 /// A connection to a tracker.
 pub(super) struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: outbound::Client<Full<Bytes>>,
     settings: MlflowSettings,
 }
 
 impl Client {
     /// From within a runtime.
     pub(super) fn new(settings: MlflowSettings) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
         Self {
-            // steps are seconds apart, and a server closes idle connections in between
-            http: legacy::Client::builder(TokioExecutor::new())
-                .pool_max_idle_per_host(0)
-                .build(connector),
+            // steps are seconds apart
+            http: outbound::client_without_pool(outbound::connector()),
             settings,
         }
     }

@@ -1,10 +1,9 @@
 //! Reads data sets: JSON lines, plain or zstd-compressed, each row checked against its schema.
 
+mod lines;
 mod pairs;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use serde_json::Value;
 use crate::types::{Message, Role};
 
 use super::TrainingError;
+pub use lines::read_rows;
 pub(super) use pairs::pair_row;
 pub use pairs::{PairRow, read_pairs};
 
@@ -172,46 +172,6 @@ fn dialogue(prompt: &[Message], answer: String) -> TextRow {
         turns: turns.collect(),
         scores: BTreeMap::new(),
     }
-}
-
-/// Reads every row, naming file and line in errors. A reader may give several items for a row.
-pub fn read_rows<T>(
-    path: &Path,
-    mut read: impl FnMut(usize, Value) -> Result<Vec<T>, String>,
-) -> Result<Vec<T>, TrainingError> {
-    let mut rows = Vec::new();
-    for (index, line) in open(path)?.lines().enumerate() {
-        let text = line.map_err(|source| TrainingError::file(path, source))?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let fail = |reason: String| TrainingError::Row {
-            path: path.to_owned(),
-            line: index + 1,
-            reason,
-        };
-        let record: Value =
-            serde_json::from_str(&text).map_err(|error| fail(format!("not JSON: {error}")))?;
-        rows.extend(read(index + 1, record).map_err(fail)?);
-    }
-    if rows.is_empty() {
-        return Err(TrainingError::Data(format!(
-            "{} holds no rows",
-            path.display()
-        )));
-    }
-    Ok(rows)
-}
-
-fn open(path: &Path) -> Result<Box<dyn BufRead>, TrainingError> {
-    let file = File::open(path).map_err(|source| TrainingError::file(path, source))?;
-    let reader: Box<dyn Read> = if path.extension().is_some_and(|e| e == "zst") {
-        let decoder = zstd::stream::read::Decoder::new(file);
-        Box::new(decoder.map_err(|source| TrainingError::file(path, source))?)
-    } else {
-        Box::new(file)
-    };
-    Ok(Box::new(BufReader::new(reader)))
 }
 
 fn decode<T: DeserializeOwned>(record: &Value) -> Result<T, String> {

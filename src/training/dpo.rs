@@ -24,16 +24,16 @@ use setup::Trainer;
 /// `policy/` of the job's folder, with `steering.json` where it can be steered.
 pub fn run(job: &DpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, TrainingError> {
     let mut trainer = Trainer::load(job, observer)?;
-    while trainer.step < job.job.steps {
+    while trainer.course.step < job.job.steps {
         let mut report = trainer.take_step(observer)?;
-        let last = trainer.step == job.job.steps;
-        if last || trainer.step.is_multiple_of(job.measure_every) {
+        let last = trainer.course.step == job.job.steps;
+        if last || trainer.course.step.is_multiple_of(job.measure_every) {
             trainer.measure(&mut report)?;
         }
-        trainer.metrics.write(&report)?;
+        trainer.course.metrics.write(&report)?;
         observer.step(&report);
         let stop = observer.stop_requested() && !last;
-        if stop || trainer.step.is_multiple_of(job.job.save_every) {
+        if stop || trainer.course.step.is_multiple_of(job.job.save_every) {
             trainer.save(observer)?;
             trainer.publish_on_the_way(observer)?;
         }
@@ -49,7 +49,7 @@ pub fn run(job: &DpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, Tra
 impl Trainer<'_> {
     fn take_step(&mut self, observer: &mut dyn TrainObserver) -> Result<StepReport, TrainingError> {
         let started = Instant::now();
-        let chosen = self.deal.next(self.job.pairs_per_step);
+        let chosen = self.course.deal.next(self.job.pairs_per_step);
         let budget = self.job.micro_batch_tokens;
         self.train
             .add_reference(&chosen, self.policy.reference(), budget)?;
@@ -57,18 +57,22 @@ impl Trainer<'_> {
         let pairs = self.train.taken(&chosen);
         let mut step = self.differentiate(&pairs)?;
         let norm = step.gradients.clip(self.optimizer.max_grad_norm)?;
-        let rate = learning_rate(&self.optimizer, self.step, self.job.job.steps);
-        if self.guard.check(self.step + 1, step.loss, norm, observer)? {
-            self.adam.step(&step.gradients, rate)?;
+        let rate = learning_rate(&self.optimizer, self.course.step, self.job.job.steps);
+        if self
+            .course
+            .guard
+            .check(self.course.step + 1, step.loss, norm, observer)?
+        {
+            self.course.adam.step(&step.gradients, rate)?;
         }
-        self.step += 1;
+        self.course.step += 1;
 
-        let mut report = StepReport::new(self.step, self.job.job.steps);
+        let mut report = StepReport::new(self.course.step, self.job.job.steps);
         record_update(&mut report, &pairs, &step, self.job.loss.beta);
         let tokens: usize = pairs.iter().map(TrainPair::tokens).sum();
         report.record("grad_norm", norm);
         report.record("learning_rate", rate);
-        report.record("epoch", self.deal.epoch());
+        report.record("epoch", self.course.deal.epoch());
         report.record("tokens", tokens as f64);
         report.record("trained_tokens", trained_tokens(&pairs) as f64);
         report.cost(started.elapsed().as_secs_f64(), tokens);

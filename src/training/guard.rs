@@ -24,6 +24,11 @@ impl UpdateGuard {
         self.failures
     }
 
+    /// Goes on after `failures` bad steps in a row.
+    pub fn go_on(&mut self, failures: u32) {
+        self.failures = failures;
+    }
+
     /// Whether the update of `step` (counted from 1) may be made. A bad one is told and skipped;
     /// too many in a row are an error.
     pub fn check(

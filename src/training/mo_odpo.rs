@@ -33,22 +33,22 @@ use setup::Trainer;
 /// Runs a job to its end, from its newest saved state where there is one.
 pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, TrainingError> {
     let mut trainer = Trainer::load(job, observer)?;
-    while trainer.step < job.job.steps {
-        let dealt = trainer.deal.dealt();
+    while trainer.course.step < job.job.steps {
+        let dealt = trainer.course.deal.dealt();
         let report = match trainer.take_step(observer) {
             Ok(report) => report,
             Err(error) if error.is_service_failure() => {
                 // rewards come before anything of a step changes, so only its prompts are dealt back
-                trainer.deal_back_to(dealt);
+                trainer.course.deal.go_to(dealt);
                 trainer.save(observer)?;
                 return Err(error);
             }
             Err(error) => return Err(error),
         };
-        trainer.metrics.write(&report)?;
+        trainer.course.metrics.write(&report)?;
         observer.step(&report);
-        let stop = observer.stop_requested() && trainer.step < job.job.steps;
-        if stop || trainer.step.is_multiple_of(job.job.save_every) {
+        let stop = observer.stop_requested() && trainer.course.step < job.job.steps;
+        if stop || trainer.course.step.is_multiple_of(job.job.save_every) {
             trainer.save(observer)?;
             trainer.publish_on_the_way(observer)?;
         }
@@ -64,7 +64,7 @@ pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, 
 impl Trainer<'_> {
     fn take_step(&mut self, observer: &mut dyn TrainObserver) -> Result<StepReport, TrainingError> {
         let started = Instant::now();
-        let chosen = self.deal.next(self.job.rollout.prompts_per_step);
+        let chosen = self.course.deal.next(self.job.rollout.prompts_per_step);
         let rows: Vec<_> = chosen
             .into_iter()
             .map(|row| (row, &self.rows[row]))
@@ -72,7 +72,9 @@ impl Trainer<'_> {
 
         // w, x' and y1, y2
         let source = self.policy.sampler()?;
-        let mut rollouts = self.sampler().roll(source, "rollout", self.step, &rows)?;
+        let mut rollouts = self
+            .sampler()
+            .roll(source, "rollout", self.course.step, &rows)?;
         let sampled = Instant::now();
 
         // R_k(x, y_i), then y+ and y-
@@ -81,20 +83,24 @@ impl Trainer<'_> {
         let rewarded = Instant::now();
 
         // log pi_ref, the loss, and its gradient
-        let rate = learning_rate(&self.optimizer, self.step, self.job.job.steps);
+        let rate = learning_rate(&self.optimizer, self.course.step, self.job.job.steps);
         let mut update = None;
         if !pairs.is_empty() {
             self.add_reference(&mut pairs)?;
             let mut step = self.differentiate(&pairs)?;
             let norm = step.gradients.clip(self.optimizer.max_grad_norm)?;
-            if self.guard.check(self.step + 1, step.loss, norm, observer)? {
-                self.adam.step(&step.gradients, rate)?;
+            if self
+                .course
+                .guard
+                .check(self.course.step + 1, step.loss, norm, observer)?
+            {
+                self.course.adam.step(&step.gradients, rate)?;
             }
             update = Some((step, norm));
         }
-        self.step += 1;
+        self.course.step += 1;
 
-        let mut report = StepReport::new(self.step, self.job.job.steps);
+        let mut report = StepReport::new(self.course.step, self.job.job.steps);
         let seen = Seen {
             job: self.job,
             rollouts: &rollouts,
@@ -103,7 +109,7 @@ impl Trainer<'_> {
         seen.record(&mut report);
         metrics::record_pairs(&mut report, counts);
         report.record("learning_rate", rate);
-        report.record("epoch", self.deal.epoch());
+        report.record("epoch", self.course.deal.epoch());
         if let Some((step, norm)) = &update {
             let kl = metrics::record_update(&mut report, &pairs, step, *norm);
             self.kl = Some(kl);
@@ -156,7 +162,11 @@ impl Trainer<'_> {
 
     /// A rollout's own weights, then those it is relabelled with.
     fn judged_under(&self, rollout: &Rollout, place: usize) -> Vec<WeightVector> {
-        let mut rng = stream(self.job.job.seed, "relabel", &[self.step, place as u64]);
+        let mut rng = stream(
+            self.job.job.seed,
+            "relabel",
+            &[self.course.step, place as u64],
+        );
         let further = if rollout.conditioned {
             self.job.pairs.relabel
         } else {
@@ -182,7 +192,11 @@ impl Trainer<'_> {
         if !self.job.terms.mi_term || !rollout.conditioned {
             return Ok(None);
         }
-        let mut rng = stream(self.job.job.seed, "contrast", &[self.step, place as u64]);
+        let mut rng = stream(
+            self.job.job.seed,
+            "contrast",
+            &[self.course.step, place as u64],
+        );
         let other = self.sampler().draw_weights(&mut rng);
         Ok(Some(Contrast {
             prompt: self.prompt_under(rollout, &other)?,

@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod config;
+mod course;
 pub mod data;
 pub mod dpo;
 mod error;

@@ -48,12 +48,12 @@ pub fn run(
     observer: &mut dyn TrainObserver,
 ) -> Result<Ending, TrainingError> {
     let mut trainer = Trainer::load(job, observer)?;
-    while trainer.step < job.job.steps {
+    while trainer.course.step < job.job.steps {
         let report = trainer.take_step(observer)?;
-        trainer.metrics.write(&report)?;
+        trainer.course.metrics.write(&report)?;
         observer.step(&report);
-        let stop = observer.stop_requested() && trainer.step < job.job.steps;
-        if stop || trainer.step.is_multiple_of(job.job.save_every) {
+        let stop = observer.stop_requested() && trainer.course.step < job.job.steps;
+        if stop || trainer.course.step.is_multiple_of(job.job.save_every) {
             trainer.save(observer)?;
         }
         if stop {
@@ -69,21 +69,22 @@ pub fn run(
 impl Trainer<'_> {
     fn take_step(&mut self, observer: &mut dyn TrainObserver) -> Result<StepReport, TrainingError> {
         let started = Instant::now();
-        let chosen = self.deal.next(self.job.pairs_per_step);
+        let chosen = self.course.deal.next(self.job.pairs_per_step);
         let pairs: Vec<&TokenPair> = chosen.into_iter().map(|i| &self.train[i]).collect();
         let mut outcome = self.differentiate(&pairs)?;
         let norm = outcome.gradients.clip(self.optimizer.max_grad_norm)?;
-        let rate = learning_rate(&self.optimizer, self.step, self.job.job.steps);
+        let rate = learning_rate(&self.optimizer, self.course.step, self.job.job.steps);
         let tokens: usize = pairs.iter().map(|pair| pair.tokens()).sum();
         if self
+            .course
             .guard
-            .check(self.step + 1, outcome.loss, norm, observer)?
+            .check(self.course.step + 1, outcome.loss, norm, observer)?
         {
-            self.adam.step(&outcome.gradients, rate)?;
+            self.course.adam.step(&outcome.gradients, rate)?;
         }
-        self.step += 1;
+        self.course.step += 1;
 
-        let mut report = StepReport::new(self.step, self.job.job.steps);
+        let mut report = StepReport::new(self.course.step, self.job.job.steps);
         report.record("loss", outcome.loss);
         let right = outcome
             .margins
@@ -99,14 +100,14 @@ impl Trainer<'_> {
         report.record("margin", total / outcome.margins.len() as f64);
         report.record("grad_norm", norm);
         report.record("learning_rate", rate);
-        report.record("epoch", self.deal.epoch());
+        report.record("epoch", self.course.deal.epoch());
         report.cost(started.elapsed().as_secs_f64(), tokens);
         Ok(report)
     }
 
     /// Loss and gradient of the mean over `pairs`.
     fn differentiate(&self, pairs: &[&TokenPair]) -> Result<Outcome, TrainingError> {
-        let vars = self.adam.vars();
+        let vars = self.course.adam.vars();
         let mut outcome = Outcome {
             gradients: Gradients::new(vars.len()),
             loss: 0.0,

@@ -55,6 +55,16 @@ impl Deal {
         self.dealt
     }
 
+    /// How many items there are.
+    pub fn rows(&self) -> usize {
+        self.len
+    }
+
+    /// Goes to where `dealt` indices were dealt, back or on.
+    pub fn go_to(&mut self, dealt: u64) {
+        self.dealt = dealt;
+    }
+
     /// Epochs begun or finished, as a fraction.
     pub fn epoch(&self) -> f64 {
         self.dealt as f64 / self.len as f64

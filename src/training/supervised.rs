@@ -26,16 +26,18 @@ use setup::Trainer;
 pub fn run(job: &SupervisedJob, observer: &mut dyn TrainObserver) -> Result<Ending, TrainingError> {
     let encoder = PromptEncoder::load(&job.job.model)?;
     let mut trainer = Trainer::load(job, &encoder, observer)?;
-    while trainer.step < job.job.steps {
+    while trainer.course.step < job.job.steps {
         let mut report = trainer.take_step(observer)?;
-        let last = trainer.step == job.job.steps;
-        if !trainer.test.is_empty() && (last || trainer.step.is_multiple_of(job.measure_every)) {
+        let last = trainer.course.step == job.job.steps;
+        if !trainer.test.is_empty()
+            && (last || trainer.course.step.is_multiple_of(job.measure_every))
+        {
             report.record("test_loss", trainer.test_loss()?);
         }
-        trainer.metrics.write(&report)?;
+        trainer.course.metrics.write(&report)?;
         observer.step(&report);
         let stop = observer.stop_requested() && !last;
-        if stop || trainer.step.is_multiple_of(job.job.save_every) {
+        if stop || trainer.course.step.is_multiple_of(job.job.save_every) {
             trainer.save(observer)?;
         }
         if stop {
@@ -64,17 +66,21 @@ impl Trainer<'_> {
             }
         }
         let norm = gradients.clip(self.optimizer.max_grad_norm)?;
-        let rate = learning_rate(&self.optimizer, self.step, self.job.job.steps);
-        if self.guard.check(self.step + 1, loss, norm, observer)? {
-            self.adam.step(&gradients, rate)?;
+        let rate = learning_rate(&self.optimizer, self.course.step, self.job.job.steps);
+        if self
+            .course
+            .guard
+            .check(self.course.step + 1, loss, norm, observer)?
+        {
+            self.course.adam.step(&gradients, rate)?;
         }
-        self.step += 1;
+        self.course.step += 1;
 
-        let mut report = StepReport::new(self.step, self.job.job.steps);
+        let mut report = StepReport::new(self.course.step, self.job.job.steps);
         report.record("loss", loss);
         report.record("grad_norm", norm);
         report.record("learning_rate", rate);
-        report.record("epoch", self.deal.epoch());
+        report.record("epoch", self.course.deal.epoch());
         report.record("tokens", tokens as f64);
         report.record("trained_tokens", trained as f64);
         report.cost(started.elapsed().as_secs_f64(), tokens);
@@ -86,8 +92,8 @@ impl Trainer<'_> {
         let mut sequences = Vec::new();
         let mut tokens = 0;
         while tokens < self.job.batch_tokens {
-            let turn = self.deal.dealt();
-            let place = self.deal.next(1)[0];
+            let turn = self.course.deal.dealt();
+            let place = self.course.deal.next(1)[0];
             let sequence = self.texts.sequence(place, turn)?;
             tokens += sequence.tokens.len().max(1);
             if trained_tokens(&sequence) > 0 {

@@ -169,7 +169,7 @@ def sound(state):
     """The step of a saved state all of whose hashes are right, else None."""
     try:
         manifest = json.loads((state / "manifest.json").read_text())
-        if manifest.keys() != {"format_version", "step", "files"} or manifest["format_version"] != 1:
+        if manifest.keys() != {"format_version", "step", "files"} or manifest["format_version"] != 2:
             return None
         if manifest["files"].keys() != {"tensors.safetensors", "state.json"}:
             return None

@@ -36,7 +36,11 @@ export STEERSMAN="$binary"
 "$python" tests/e2e/openapi_cases.py
 "$python" tests/e2e/soak.py 20
 "$python" tests/e2e/fine_tuning.py "$url"
+"$python" tests/e2e/story.py
 "$python" tests/e2e/bucket.py
+if [ "${CI:-}" = true ] || command -v initdb >/dev/null || [ -d /usr/lib/postgresql ]; then
+  tests/postgres.sh "$python" tests/e2e/hosts.py
+fi
 "$python" tests/e2e/kills.py 12
 
 browser=$(command -v chromium || true)

@@ -6,7 +6,7 @@ usage: soak.py [SECONDS] [STREAMS]      (the server is that of the variable STEE
 """
 
 import asyncio
-import json
+import contextlib
 import pathlib
 import random
 import statistics
@@ -16,6 +16,7 @@ import urllib.parse
 import urllib.request
 
 from servers import Server
+from streams import chunks, text_of
 
 QUESTIONS = ["What is the capital of {}?", "How many people live in {}?", "Tell me about {}."]
 COUNTRIES = ["France", "Kenya", "Japan", "Egypt", "Peru", "Norway", "Chad", "Laos"]
@@ -38,7 +39,6 @@ def requests():
                 "temperature": 0.9,
                 "max_tokens": 40 + number * 3,
                 "seed": number,
-                "stream": True,
             }
         )
     return made
@@ -46,31 +46,14 @@ def requests():
 
 async def stream(address, request, leave_after=None):
     """The text of an answer and the number of its pieces; None once it has left half-way."""
-    reader, writer = await asyncio.open_connection(*address)
-    try:
-        body = json.dumps(request)
-        writer.write(
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
-        )
-        status = await reader.readline()
-        assert b" 200 " in status, status + await reader.read()
-        text, pieces, done = "", 0, False
-        while line := await reader.readline():
-            if line.startswith(b"data: [DONE]"):
-                done = True
-            elif line.startswith(b"data: "):
-                chunk = json.loads(line[6:])
-                assert "error" not in chunk, chunk
-                text += "".join(c["delta"].get("content") or "" for c in chunk["choices"])
-                pieces += 1
-                if leave_after is not None and pieces > leave_after:
-                    writer.transport.abort()
-                    return None, pieces
-        assert done, f"cut after {text!r}"
-        return text, pieces
-    finally:
-        writer.close()
+    text, pieces = "", 0
+    async with contextlib.aclosing(chunks(address, request)) as answer:
+        async for chunk in answer:
+            text += text_of(chunk)
+            pieces += 1
+            if leave_after is not None and pieces > leave_after:
+                return None, pieces
+    return text, pieces
 
 
 class Watch:

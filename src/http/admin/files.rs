@@ -1,113 +1,18 @@
 //! `POST`, `GET /admin/v1/files`, `GET`, `DELETE /admin/v1/files/{id}` and its content.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use futures::stream;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use axum::response::Response;
 
-use super::page::{IdPath, Page, checked_limit, cursor, read};
+use super::content;
+use super::file_shapes::{FileBody, FileDeleted, FilesQuery, UploadForm};
+use super::page::{IdPath, Page, cursor, read};
 use super::upload::Upload;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::service::{App, FileInfo, FileOrder};
-
-/// Bytes of a content that are read at once.
-const PIECE: usize = 256 << 10;
-
-/// An uploaded file.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = File)]
-pub(super) struct FileBody {
-    /// What jobs name it by.
-    #[schema(example = "file-0193")]
-    id: String,
-    /// Always `file`.
-    #[schema(example = "file")]
-    object: &'static str,
-    /// Its size.
-    bytes: i64,
-    /// Seconds since 1970.
-    created_at: i64,
-    /// Its name.
-    filename: String,
-    /// Always `fine-tune`.
-    purpose: String,
-    /// Always `processed`: what is kept was checked.
-    #[schema(example = "processed")]
-    status: &'static str,
-    /// Which rows it holds: `prompts`, `pairs` or `texts`.
-    kind: String,
-    /// How many.
-    rows: i64,
-}
-
-impl From<FileInfo> for FileBody {
-    fn from(file: FileInfo) -> Self {
-        Self {
-            id: file.id,
-            object: "file",
-            bytes: file.bytes,
-            created_at: file.created_at,
-            filename: file.name,
-            purpose: file.purpose,
-            status: "processed",
-            kind: file.kind,
-            rows: file.rows,
-        }
-    }
-}
-
-/// A file that was removed.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct FileDeleted {
-    /// Its id.
-    id: String,
-    /// Always `file`.
-    #[schema(example = "file")]
-    object: &'static str,
-    /// Always true.
-    deleted: bool,
-}
-
-/// The form of an upload.
-#[derive(ToSchema)]
-#[expect(
-    dead_code,
-    reason = "only its schema is used; the form is read as it comes"
-)]
-pub(super) struct UploadForm {
-    /// JSONL, UTF-8, at most 512 MiB, lines of at most 1 MiB, all rows of one kind: prompts
-    /// `{"prompt": [messages]}`; pairs `{"prompt", "chosen", "rejected", "objective"}`; texts
-    /// `{"text"}`, `{"messages"}` or `{"prompt", "concise", "detailed"}`.
-    #[schema(format = Binary, content_media_type = "application/octet-stream")]
-    file: String,
-    /// `fine-tune`.
-    #[schema(example = "fine-tune")]
-    purpose: String,
-}
-
-/// Which files.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FilesQuery {
-    /// Files behind the one of this id.
-    after: Option<String>,
-    /// How many, 1 to 1000; 20 by default.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-    /// Only files of this purpose.
-    purpose: Option<String>,
-    /// `desc` (newest first, the default) or `asc`.
-    order: Option<String>,
-}
+use crate::service::App;
 
 /// Upload a file.
 #[utoipa::path(
@@ -151,18 +56,9 @@ pub(super) async fn list_files(
     query: Result<Query<FilesQuery>, QueryRejection>,
 ) -> Result<Json<Page<FileBody>>, ApiError> {
     let query = read(query, "`after`, `limit`, `purpose` and `order`")?;
-    let order = match query.order.as_deref() {
-        None | Some("desc") => FileOrder::Descending,
-        Some("asc") => FileOrder::Ascending,
-        Some(_) => {
-            let message = "`order` must be `asc` or `desc`";
-            return Err(ApiError::invalid("invalid_value", message).with_param("order"));
-        }
-    };
     let after = cursor(query.after.as_deref(), "file-")?;
-    // a purpose that no file has finds none; PostgreSQL takes no NUL
-    let purpose = query.purpose.map(|purpose| purpose.replace('\0', ""));
-    let limit = checked_limit(query.limit)?;
+    let (limit, order) = (query.limit()?, query.order()?);
+    let purpose = query.purpose();
     let (files, more) = app.files(after, limit, purpose.as_deref(), order).await?;
     let files = files.into_iter().map(FileBody::from).collect();
     Ok(Json(Page::new(files, more, |file| &file.id)))
@@ -205,23 +101,7 @@ pub(super) async fn get_file_content(
     IdPath(id): IdPath,
 ) -> Result<Response, ApiError> {
     let (info, path) = app.file_content(&id).await?;
-    let file = std::fs::File::open(&path).map_err(|error| {
-        tracing::error!("the content of {} cannot be read: {error}", info.id);
-        ApiError::internal()
-    })?;
-    let pieces = stream::try_unfold(file, |mut file| async move {
-        let read = tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; PIECE];
-            file.read(&mut piece).map(|count| {
-                piece.truncate(count);
-                (Bytes::from(piece), file)
-            })
-        });
-        let (piece, file) = read.await.map_err(std::io::Error::other)??;
-        Ok::<_, std::io::Error>((!piece.is_empty()).then_some((piece, file)))
-    });
-    let kind = [(header::CONTENT_TYPE, "application/jsonl")];
-    Ok((kind, Body::from_stream(pieces)).into_response())
+    content::reply(&info.id, &path)
 }
 
 /// Remove a file that no job needs any more.
@@ -242,9 +122,5 @@ pub(super) async fn delete_file(
     IdPath(id): IdPath,
 ) -> Result<Json<FileDeleted>, ApiError> {
     app.delete_file(&id).await?;
-    Ok(Json(FileDeleted {
-        id,
-        object: "file",
-        deleted: true,
-    }))
+    Ok(Json(FileDeleted::of(id)))
 }

@@ -2,7 +2,9 @@
 //! version of a policy answers.
 
 mod checkpoints;
+mod content;
 mod events;
+mod file_shapes;
 mod files;
 mod job_shapes;
 mod jobs;

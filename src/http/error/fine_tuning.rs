@@ -23,6 +23,11 @@ impl From<FineTuningError> for ApiError {
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
                 Self::new(status, INVALID, "file_too_large", message).with_param("file")
             }
+            FineTuningError::Content(_) => {
+                tracing::error!("{message}");
+                let message = "the file's content cannot be kept or had now; the log has the cause";
+                Self::unavailable("storage_unavailable", message, 10)
+            }
             FineTuningError::Disk { .. } => {
                 // the cause stays in the log: it may tell where the data lie
                 tracing::error!("{message}");

@@ -45,7 +45,8 @@ fn from_registry(source: &RegistryError, message: String) -> ApiError {
         RegistryError::Damaged { .. } => {
             conflict("checkpoint_damaged", message).with_param("checkpoint")
         }
-        RegistryError::File { .. } => {
+        // no promotion reads an uploaded file
+        RegistryError::File { .. } | RegistryError::Upload { .. } => {
             tracing::error!("{message}");
             let message = "the data folder cannot be read or written now; the log has the cause";
             ApiError::unavailable("storage_unavailable", message, 10)

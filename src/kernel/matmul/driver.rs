@@ -115,7 +115,7 @@ pub(super) fn multiply(tier: Tier, terms: &[Term<'_>], out: &OutBlock<'_>, accum
 /// together.
 fn row_block(m: usize) -> usize {
     let (threads, most) = (rayon::current_num_threads(), ROW_BLOCK / TILE_ROWS);
-    let tiles = tile_count(m);
+    let tiles = m.div_ceil(TILE_ROWS);
     if tiles <= threads * most {
         return m.div_ceil(m.div_ceil(ROW_BLOCK));
     }
@@ -177,7 +177,7 @@ pub(super) fn pack_tile(
     to: &mut [u32],
 ) {
     let form = tier.row_form(precision);
-    let (row, count) = nth_tile(rows.lanes(), index);
+    let (row, count) = nth_tile(rows.lanes(), TILE_ROWS, index);
     let depth = to.len() / count;
     for (from, steps) in strips(rows, depth) {
         let part = packed_part(form, rows, (row, count), (from, steps));
@@ -204,7 +204,10 @@ pub(super) fn part_of_packed(
     // As many tiles as make a row block share each block of panels while it is in the cache.
     for first in (0..count).step_by(ROW_BLOCK / TILE_ROWS) {
         let last = (first + ROW_BLOCK / TILE_ROWS).min(count) - 1;
-        let (row, (end, rows)) = (nth_tile(m, first).0, nth_tile(m, last));
+        let (row, (end, rows)) = (
+            nth_tile(m, TILE_ROWS, first).0,
+            nth_tile(m, TILE_ROWS, last),
+        );
         // SAFETY: one of these parts at a time is alive.
         let block = unsafe { out.part((row, end + rows - row), (0, width)) };
         for from in (0..total).step_by(DEPTH_BLOCK) {
@@ -244,13 +247,13 @@ impl Left<'_> {
         let panels = out.columns().div_ceil(PANEL);
         let most = tier.most_panels(out.rows());
         let (m, tiles) = (self.tiles.0, self.tiles.1.clone());
-        let first_row = nth_tile(m, tiles.start).0;
+        let first_row = nth_tile(m, TILE_ROWS, tiles.start).0;
         let mut panel = 0;
         while panel < panels {
             let count = if panels - panel >= most { most } else { 1 };
             let column = panel * PANEL;
             let width = (count * PANEL).min(out.columns() - column);
-            for (row, rows) in tiles.clone().map(|index| nth_tile(m, index)) {
+            for (row, rows) in tiles.clone().map(|index| nth_tile(m, TILE_ROWS, index)) {
                 let row = row - first_row;
                 let start = row * self.per_row + self.from * per_step * rows;
                 // SAFETY: one tile at a time is alive here, and the block is this call's own.
@@ -350,17 +353,12 @@ fn pack_rows(
 
 /// Rows cut into tiles of nearly equal height: `(first, count)`.
 fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..tile_count(rows)).map(move |index| nth_tile(rows, index))
+    (0..rows.div_ceil(TILE_ROWS)).map(move |index| nth_tile(rows, TILE_ROWS, index))
 }
 
-/// Tiles of so many rows.
-pub(super) fn tile_count(rows: usize) -> usize {
-    rows.div_ceil(TILE_ROWS)
-}
-
-/// The tile of that index.
-pub(super) fn nth_tile(rows: usize, index: usize) -> (usize, usize) {
-    let count = rows.div_ceil(TILE_ROWS);
+/// The tile of that index, where none has more than `most` rows.
+pub(super) fn nth_tile(rows: usize, most: usize, index: usize) -> (usize, usize) {
+    let count = rows.div_ceil(most);
     let first = index * rows / count;
     (first, (index + 1) * rows / count - first)
 }

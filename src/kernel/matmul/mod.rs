@@ -15,7 +15,6 @@ mod linear;
 mod out;
 mod packed;
 mod packing;
-mod pages;
 mod portable;
 mod source;
 mod sum;

@@ -8,10 +8,10 @@ use super::blocks::Blocks;
 use super::columns::{Columns, pack_columns};
 use super::driver::{self, Term};
 use super::out::OutBlock;
-use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
-use super::{Form, Operand, PANEL, Packing, Precision, Target};
+use super::{Form, Operand, PANEL, Packing, Precision, TILE_ROWS, Target};
+use crate::kernel::Pages;
 
 /// A weight of `n` output by `k` input features, packed for `y = x · Wᵀ`.
 ///
@@ -25,7 +25,7 @@ pub struct PackedMatrix {
 
 enum Body {
     /// `[panel][depth lanes][32]`
-    Lanes(Vec<u32>, Precision),
+    Lanes(Pages<u32>, Precision),
     Blocks(Blocks),
 }
 
@@ -100,7 +100,7 @@ impl PackedMatrix {
         let body = match packing {
             Packing::Plain(precision) => {
                 let lanes = n.div_ceil(PANEL) * PANEL * precision.form().lanes(k);
-                Body::Lanes(zeroed(0, lanes), precision)
+                Body::Lanes(Pages::new(lanes), precision)
             }
             Packing::Blocks(bits) => Body::Blocks(Blocks::new(tier, bits, n, k)),
         };
@@ -280,6 +280,19 @@ impl PackedMatrix {
         }
     }
 
+    /// Tiles into which `pack_tile` packs so many rows.
+    pub(in crate::kernel) fn tiles(&self, rows: usize) -> usize {
+        rows.div_ceil(self.tile_rows())
+    }
+
+    /// Most rows of a tile.
+    fn tile_rows(&self) -> usize {
+        match &self.body {
+            Body::Lanes(..) => TILE_ROWS,
+            Body::Blocks(blocks) => blocks.tile_rows(),
+        }
+    }
+
     /// Lanes of each row that `pack_tile` packs.
     pub(in crate::kernel) fn row_lanes(&self) -> usize {
         match &self.body {
@@ -290,7 +303,7 @@ impl PackedMatrix {
 
     /// Where the tile of that index lies among so many packed rows.
     pub(in crate::kernel) fn tile_lanes(&self, rows: usize, index: usize) -> Range<usize> {
-        let (first, count) = driver::nth_tile(rows, index);
+        let (first, count) = driver::nth_tile(rows, self.tile_rows(), index);
         let lanes = self.row_lanes();
         first * lanes..(first + count) * lanes
     }
@@ -313,7 +326,7 @@ impl PackedMatrix {
                 driver::pack_tile(self.tier, (rows, *precision), index, to);
             }
             Body::Blocks(blocks) => {
-                let tile = driver::nth_tile(rows.lanes(), index);
+                let tile = driver::nth_tile(rows.lanes(), blocks.tile_rows(), index);
                 blocks.pack_tile(self.tier, rows, tile, to);
             }
         }
@@ -323,7 +336,7 @@ impl PackedMatrix {
     fn packed(&self, rows: Source<'_>, work: impl FnOnce(&[u32])) {
         let count = rows.lanes();
         driver::with_scratch(count * self.row_lanes(), |lanes| {
-            for index in 0..driver::tile_count(count) {
+            for index in 0..self.tiles(count) {
                 self.pack_source(rows, index, &mut lanes[self.tile_lanes(count, index)]);
             }
             work(lanes);

@@ -9,14 +9,11 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::{Request, Response};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::call::Call;
 use super::error::ServiceError;
+use crate::outbound::{self, Connector};
 use crate::rewards::RewardError;
 
 /// Most bytes of an answer: numbers for a batch, or one grade's reasons.
@@ -24,12 +21,12 @@ const ANSWER_LIMIT: usize = 16 << 20;
 /// Most characters that are quoted of what a service says of a failure.
 const QUOTED: usize = 200;
 
-type Connection = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Connection = outbound::Client<Full<Bytes>>;
 
 /// Calls one service.
 pub(super) struct Client {
     call: Call,
-    connector: HttpsConnector<HttpConnector>,
+    connector: Connector,
 }
 
 /// A question that was not answered, and how often it was asked.
@@ -65,15 +62,10 @@ pub(super) trait Question: Sync {
 
 impl Client {
     pub(super) fn new(call: Call) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Self { call, connector }
+        Self {
+            call,
+            connector: outbound::connector(),
+        }
     }
 
     /// The answers in the order of the questions. The first that stays unanswered ends it.
@@ -101,8 +93,7 @@ impl Client {
         &self,
         question: &Q,
     ) -> Result<Vec<Q::Answer>, Unanswered> {
-        let connection =
-            legacy::Client::builder(TokioExecutor::new()).build(self.connector.clone());
+        let connection = outbound::client(self.connector.clone());
         stream::iter(0..question.count())
             .map(|index| self.ask_patiently(&connection, question, index))
             .buffered(self.call.parallel)

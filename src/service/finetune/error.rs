@@ -1,5 +1,6 @@
 //! Why a file or a job cannot be had or made.
 
+use crate::registry::RegistryError;
 use crate::service::RequestError;
 use crate::store::StoreError;
 
@@ -53,6 +54,9 @@ pub enum FineTuningError {
     /// More bytes than a file may have.
     #[error("the file has more than the {0} bytes that a file may have")]
     TooLarge(u64),
+    /// A file's content cannot be kept or had.
+    #[error("the file's content cannot be kept or had")]
+    Content(#[from] RegistryError),
     /// The file could not be written or read.
     #[error("the file cannot be kept: {what}")]
     Disk {

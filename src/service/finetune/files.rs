@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::intake::{Taken, disk};
+use tokio::runtime::Handle;
+
+use super::intake::Taken;
 use super::{FileIntake, FineTuningError, MAX_FILE_BYTES};
+use crate::registry::FileRecord;
 use crate::service::App;
 use crate::service::app::clipped;
 use crate::service::keys::now;
@@ -29,6 +32,8 @@ pub struct FileInfo {
     pub bytes: i64,
     /// Its rows.
     pub rows: i64,
+    /// Its size and the hash of its bytes; `None` where an earlier version took it in.
+    pub content: Option<FileRecord>,
     /// Seconds since 1970.
     pub created_at: i64,
 }
@@ -44,6 +49,7 @@ pub enum FileOrder {
 
 impl From<FileRow> for FileInfo {
     fn from(row: FileRow) -> Self {
+        let bytes = u64::try_from(row.bytes).unwrap_or(0);
         Self {
             id: row.id,
             name: row.name,
@@ -51,6 +57,7 @@ impl From<FileRow> for FileInfo {
             kind: row.kind,
             bytes: row.bytes,
             rows: row.line_count,
+            content: row.blake3.map(|blake3| FileRecord { bytes, blake3 }),
             created_at: row.created_at,
         }
     }
@@ -63,7 +70,7 @@ impl App {
     /// Jobs are switched off, or the disk does not take it.
     pub fn begin_file(&self) -> Result<FileIntake, FineTuningError> {
         let (tuning, _) = self.fine_tuning()?;
-        FileIntake::begin(tuning.files(), MAX_FILE_BYTES)
+        FileIntake::begin(&tuning.uploads(&Handle::current()), MAX_FILE_BYTES)
     }
 
     /// Keeps a file that came in whole.
@@ -76,16 +83,22 @@ impl App {
         name: &str,
         purpose: &str,
     ) -> Result<FileInfo, FineTuningError> {
-        let (_, store) = self.fine_tuning()?;
+        let (tuning, store) = self.fine_tuning()?;
         if purpose != PURPOSE {
             let purpose = clipped(purpose);
             let problem = format!("must be `{PURPOSE}`, got `{purpose}`");
             return Err(FineTuningError::invalid("purpose", problem));
         }
-        // a sync takes its time
-        let taken: Taken = tokio::task::spawn_blocking(move || intake.finish())
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let uploads = tuning.uploads(&Handle::current());
+        let taken: Taken = blocking(move || {
+            let taken = intake.finish()?;
+            uploads.publish(&taken.id).inspect_err(|_| {
+                // nobody knows of it, so nobody would remove it
+                let _ = uploads.remove(&taken.id);
+            })?;
+            Ok(taken)
+        })
+        .await?;
         // no database takes a NUL, and no terminal wants control characters
         let name = name.chars().filter(|c| !c.is_control()).take(MAX_NAME);
         let row = FileRow {
@@ -95,11 +108,12 @@ impl App {
             kind: taken.kind.as_str().to_owned(),
             bytes: i64::try_from(taken.bytes).unwrap_or(i64::MAX),
             line_count: i64::try_from(taken.rows).unwrap_or(i64::MAX),
+            blake3: Some(taken.blake3),
             created_at: now(),
         };
         if let Err(error) = store.add_file(&row).await {
-            // nobody knows of it, so nobody would remove it
-            let _ = std::fs::remove_file(&taken.target);
+            // the first error is the one to tell
+            let _ = self.remove_content(&row.id).await;
             return Err(error.into());
         }
         Ok(row.into())
@@ -141,14 +155,19 @@ impl App {
         Ok(row.into())
     }
 
-    /// Where a file's content lies.
+    /// Where a file's content lies; it is fetched where this machine lacks it and a bucket has it.
     ///
     /// # Errors
-    /// There is no such file.
+    /// There is no such file, or the bucket does not have it as it was uploaded.
     pub async fn file_content(&self, id: &str) -> Result<(FileInfo, PathBuf), FineTuningError> {
         let info = self.file(id).await?;
         let (tuning, _) = self.fine_tuning()?;
-        let path = tuning.file(&info.id);
+        let uploads = tuning.uploads(&Handle::current());
+        let path = uploads.path(&info.id);
+        if let (Some(content), false) = (info.content.clone(), path.exists()) {
+            let id = info.id.clone();
+            blocking(move || Ok(uploads.checked(&id, &content)?)).await?;
+        }
         Ok((info, path))
     }
 
@@ -158,16 +177,26 @@ impl App {
     /// There is none, a job needs it, or it cannot be removed.
     pub async fn delete_file(&self, id: &str) -> Result<(), FineTuningError> {
         let info = self.file(id).await?;
-        let (tuning, store) = self.fine_tuning()?;
+        let (_, store) = self.fine_tuning()?;
         if let Some(job) = store.user_of_file(&info.id).await? {
             return Err(FineTuningError::FileInUse { file: info.id, job });
         }
         store.delete_file(&info.id).await?;
-        match std::fs::remove_file(tuning.file(&info.id)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(disk("its removal")(error))
-            }
-            _ => Ok(()),
-        }
+        self.remove_content(&info.id).await
     }
+
+    async fn remove_content(&self, id: &str) -> Result<(), FineTuningError> {
+        let (tuning, _) = self.fine_tuning()?;
+        let uploads = tuning.uploads(&Handle::current());
+        let id = id.to_owned();
+        blocking(move || Ok(uploads.remove(&id)?)).await
+    }
+}
+
+/// Runs what reads and writes whole files beside the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FineTuningError> + Send + 'static,
+) -> Result<T, FineTuningError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::FineTuningError;
+use crate::registry::Uploads;
 use crate::training::data::RowKind;
 
 /// Most bytes of a file.
@@ -26,6 +27,7 @@ pub struct FileIntake {
     file: Option<BufWriter<File>>,
     lines: Lines,
     bytes: u64,
+    hasher: blake3::Hasher,
     limit: u64,
 }
 
@@ -36,22 +38,24 @@ pub(super) struct Taken {
     pub(super) kind: RowKind,
     pub(super) bytes: u64,
     pub(super) rows: u64,
-    pub(super) target: PathBuf,
+    /// Of its bytes, in hexadecimal.
+    pub(super) blake3: String,
 }
 
 impl FileIntake {
-    pub(super) fn begin(folder: PathBuf, limit: u64) -> Result<Self, FineTuningError> {
-        fs::create_dir_all(&folder).map_err(disk("its folder"))?;
+    pub(super) fn begin(uploads: &Uploads, limit: u64) -> Result<Self, FineTuningError> {
+        fs::create_dir_all(uploads.folder()).map_err(disk("its folder"))?;
         let id = format!("file-{}", uuid::Uuid::now_v7().simple());
-        let draft = folder.join(format!(".draft-{id}"));
+        let draft = uploads.folder().join(format!(".draft-{id}"));
         let file = File::create(&draft).map_err(disk("a new file"))?;
         Ok(Self {
-            target: folder.join(format!("{id}.jsonl")),
+            target: uploads.path(&id),
             id,
             draft,
             file: Some(BufWriter::new(file)),
             lines: Lines::default(),
             bytes: 0,
+            hasher: blake3::Hasher::new(),
             limit,
         })
     }
@@ -66,6 +70,7 @@ impl FileIntake {
             return Err(FineTuningError::TooLarge(self.limit));
         }
         self.lines.push(bytes);
+        self.hasher.update(bytes);
         match &mut self.file {
             Some(file) => file.write_all(bytes).map_err(disk("its bytes")),
             None => Ok(()),
@@ -91,7 +96,7 @@ impl FileIntake {
             kind,
             bytes: self.bytes,
             rows,
-            target: self.target.clone(),
+            blake3: self.hasher.finalize().to_hex().to_string(),
         })
     }
 }
@@ -103,7 +108,7 @@ impl Drop for FileIntake {
     }
 }
 
-pub(super) fn disk(what: &'static str) -> impl Fn(std::io::Error) -> FineTuningError {
+fn disk(what: &'static str) -> impl Fn(std::io::Error) -> FineTuningError {
     move |source| FineTuningError::Disk { what, source }
 }
 

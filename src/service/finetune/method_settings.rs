@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::FineTuningError;
 use super::hyperparameters::{self, Method};
 use super::method_input::MethodInput;
-use super::spec::Found;
+use super::spec::{Found, START_ADAPTER};
 use crate::rewards::RewardConfig;
 
 impl MethodInput {
@@ -68,7 +68,7 @@ impl MethodInput {
                 );
                 return Err(FineTuningError::invalid("model", problem));
             }
-            hyperparameters::set(settings, "policy.start_adapter", json!(found.policy.dir));
+            hyperparameters::set(settings, START_ADAPTER, json!(found.policy.dir));
         }
         Ok(())
     }

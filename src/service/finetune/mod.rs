@@ -18,7 +18,10 @@ mod work;
 
 use std::path::{Path, PathBuf};
 
+use tokio::runtime::Handle;
+
 use super::app::App;
+use crate::registry::Uploads;
 use crate::storage::Bucket;
 use crate::store::Store;
 
@@ -31,14 +34,15 @@ pub use spec::NewJobInput;
 pub use work::TrainingWork;
 
 /// Where training jobs keep what they read and write: `files/` and `jobs/` of the data folder.
-/// Workers on other hosts see the same folder under the same path.
+/// Workers on other hosts see the same folder under the same path, or a bucket.
 #[derive(Debug, Clone)]
 pub struct FineTuning {
     /// The data folder.
     pub data_dir: PathBuf,
     /// Whether the routes have a listener of their own.
     pub apart: bool,
-    /// Where workers put checkpoints for servers that do not see their disk.
+    /// What servers and workers hand each other where they do not see each other's disk: files
+    /// one way, checkpoints the other.
     pub bucket: Option<Bucket>,
 }
 
@@ -52,12 +56,9 @@ impl FineTuning {
         }
     }
 
-    fn files(&self) -> PathBuf {
-        self.data_dir.join("files")
-    }
-
-    fn file(&self, id: &str) -> PathBuf {
-        self.files().join(format!("{id}.jsonl"))
+    /// What people uploaded; `runtime` is where the bucket is asked.
+    fn uploads(&self, runtime: &Handle) -> Uploads {
+        Uploads::new(&self.data_dir, self.bucket.as_ref(), runtime)
     }
 
     fn job(&self, id: &str) -> PathBuf {

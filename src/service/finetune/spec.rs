@@ -1,6 +1,7 @@
 //! What a job is: from what a request says to settings that a worker can run, and back.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -9,6 +10,7 @@ use super::hyperparameters::{self, EPOCHS, MULTIPLIER, RATE};
 use super::method_input::MethodInput;
 use super::request_checks::{check_metadata, check_seed, check_suffix};
 use super::{FileInfo, FineTuningError};
+use crate::registry::{CheckpointId, FileRecord};
 use crate::service::LivePolicy;
 use crate::training::TrainingError;
 use crate::training::config::Job;
@@ -55,7 +57,16 @@ pub(super) struct JobSpec {
     pub(super) seed: u64,
     /// The owner's notes.
     pub(super) metadata: Map<String, Value>,
+    /// What its files hold, by id; those that an earlier version took in are not listed.
+    #[serde(default)]
+    pub(super) files: BTreeMap<String, FileRecord>,
+    /// The checkpoint whose adapter it goes on from, where that policy was promoted.
+    #[serde(default)]
+    pub(super) start_checkpoint: Option<String>,
 }
+
+/// Where the settings name the adapter to go on from.
+pub(super) const START_ADAPTER: &str = "policy.start_adapter";
 
 /// What a request names, found.
 pub(super) struct Found<'a> {
@@ -65,8 +76,16 @@ pub(super) struct Found<'a> {
     pub(super) base: &'a str,
     pub(super) training: FileInfo,
     pub(super) validation: Option<FileInfo>,
+    /// The policy's checkpoint, where it was promoted.
+    pub(super) checkpoint: Option<CheckpointId>,
     /// Tells the job's default name and seed from others.
     pub(super) digits: &'a str,
+}
+
+impl Found<'_> {
+    fn files(&self) -> impl Iterator<Item = &FileInfo> {
+        [&self.training].into_iter().chain(&self.validation)
+    }
 }
 
 impl JobSpec {
@@ -131,19 +150,30 @@ impl JobSpec {
             suffix,
             seed,
             metadata,
+            files: found
+                .files()
+                .filter_map(|file| Some((file.id.clone(), file.content.clone()?)))
+                .collect(),
+            start_checkpoint: found.checkpoint.as_ref().map(ToString::to_string),
         })
     }
 
-    /// The settings, to be run on these files into this folder.
+    /// The settings, to be run on these files into this folder; `start` is where the checkpoint
+    /// lies that it starts from, if it does from one.
     pub(super) fn job(
         &self,
-        file: impl Fn(&str) -> std::path::PathBuf,
+        file: impl Fn(&str) -> PathBuf,
+        start: Option<&Path>,
         output: &Path,
     ) -> Result<Job, TrainingError> {
-        let in_place = |path: &mut std::path::PathBuf| {
+        let in_place = |path: &mut PathBuf| {
             *path = file(&path.to_string_lossy());
         };
-        let mut job = Job::from_json(self.settings.clone())?;
+        let mut settings = self.settings.clone();
+        if let Some(start) = start {
+            hyperparameters::set(&mut settings, START_ADAPTER, json!(start));
+        }
+        let mut job = Job::from_json(settings)?;
         match &mut job {
             Job::MoOdpo(job) => {
                 job.data.prompts.iter_mut().for_each(in_place);

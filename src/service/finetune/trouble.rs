@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io;
 
 use crate::jobs::{JobEnd, JobTrouble};
+use crate::registry::RegistryError;
 use crate::rewards::RewardError;
 use crate::service::chain;
 use crate::training::TrainingError;
@@ -44,6 +45,28 @@ pub(super) fn end_of(error: &TrainingError) -> JobEnd {
     }
 }
 
+/// How an attempt ends that cannot have what its job reads.
+pub(super) fn end_of_gathering(error: &RegistryError) -> JobEnd {
+    let told = chain(error);
+    let pause = |code, message| JobEnd::Paused(JobTrouble::new(code, message));
+    if is_out_of_space(error) {
+        let message =
+            format!("no space is left on the disk ({told}): free some and resume the job");
+        return pause("no_space", message);
+    }
+    match error {
+        RegistryError::Storage(_) => {
+            let message = format!(
+                "what the job reads cannot be had from the registry ({told}): mend that and resume \
+                 the job"
+            );
+            pause("registry_unavailable", message)
+        }
+        RegistryError::File { .. } => failed("file", told),
+        _ => failed("invalid_data", told),
+    }
+}
+
 fn failed(code: &str, message: String) -> JobEnd {
     JobEnd::Failed(JobTrouble::new(code, message))
 }
@@ -64,8 +87,8 @@ fn is_for_good(error: &RewardError) -> bool {
     )
 }
 
-fn is_out_of_space(error: &TrainingError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+fn is_out_of_space(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         let full = error.downcast_ref::<io::Error>().is_some_and(|error| {
             let kind = error.kind();

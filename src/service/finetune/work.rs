@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::FineTuning;
 use super::observer::{CheckpointPlace, JobObserver, renamed};
 use super::spec::JobSpec;
-use super::trouble::end_of;
+use super::trouble::{end_of, end_of_gathering};
 use crate::jobs::{CheckpointNews, Job, JobEnd, JobProgress, JobTask, JobTrouble};
-use crate::registry::{JobShelf, RegistryError};
+use crate::registry::{CheckpointId, JobShelf, RegistryError, checked_below};
 use crate::service::chain;
 use crate::service::watched::run_watched;
 use crate::tracking::{MlflowSettings, Tracked};
@@ -71,7 +72,13 @@ impl TrainingWork {
         let output = root.join(folder_name(task.attempt));
         fs::create_dir_all(&output).map_err(|source| TrainingError::file(&output, source))?;
         let step = take_over(&root, task.attempt, progress)?;
-        let job = spec.job(|id| self.tuning.file(id), &output)?;
+        let runtime = progress.runtime();
+        let start = match self.gather(spec, runtime) {
+            Ok(start) => start,
+            Err(error) => return Ok(end_of_gathering(&error)),
+        };
+        let uploads = self.tuning.uploads(runtime);
+        let job = spec.job(|id| uploads.path(id), start.as_deref(), &output)?;
         let place = CheckpointPlace {
             data_dir: self.tuning.data_dir.clone(),
             root: root.clone(),
@@ -79,7 +86,7 @@ impl TrainingWork {
                 .tuning
                 .bucket
                 .as_ref()
-                .map(|bucket| JobShelf::new(bucket, progress.runtime(), task.id.as_str())),
+                .map(|bucket| JobShelf::new(bucket, runtime, task.id.as_str())),
         };
         let mut observer = JobObserver::new(progress, place, trained_tokens(&output, step));
         let tracked = || Tracked {
@@ -115,6 +122,22 @@ impl TrainingWork {
     }
 }
 
+impl TrainingWork {
+    /// Sees to it that what the job reads is on this machine as it was when the job was made; the
+    /// folder of the checkpoint that it starts from, if it does from one.
+    fn gather(&self, spec: &JobSpec, runtime: &Handle) -> Result<Option<PathBuf>, RegistryError> {
+        let uploads = self.tuning.uploads(runtime);
+        for (id, content) in &spec.files {
+            uploads.checked(id, content)?;
+        }
+        let Some(id) = &spec.start_checkpoint else {
+            return Ok(None);
+        };
+        let (data_dir, bucket) = (&self.tuning.data_dir, self.tuning.bucket.as_ref());
+        checked_below(data_dir, bucket, runtime, &CheckpointId::parse(id)?).map(Some)
+    }
+}
+
 /// All steps are done, but servers cannot have the result yet.
 fn not_kept(error: &RegistryError) -> JobEnd {
     let told = chain(error);
@@ -144,6 +167,10 @@ fn take_over(root: &Path, attempt: i64, progress: &JobProgress) -> Result<u64, T
     let target = root.join(folder_name(attempt));
     let mut earlier = attempts(root)?;
     earlier.retain(|folder| *folder < target);
+    if earlier.is_empty() && attempt > 1 {
+        let told = "nothing of the attempts before is on this worker's disk: the job begins anew";
+        progress.note("warn", told);
+    }
     while let Some(folder) = earlier.pop() {
         let carried = carry_over(&folder, &target)?;
         for damage in &carried.damaged {

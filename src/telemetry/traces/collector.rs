@@ -10,19 +10,17 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, Response};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
+
+use crate::outbound;
 
 /// For one post: OpenTelemetry's own default.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer.
 const ANSWER_LIMIT: usize = 1 << 20;
 
-type Connection = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Connection = outbound::Client<Full<Bytes>>;
 
 /// The client of a collector.
 #[derive(Debug, Clone)]
@@ -35,14 +33,8 @@ impl Collector {
     /// One that posts on the current runtime.
     pub(super) fn new() -> Result<Self, String> {
         let runtime = Handle::try_current().map_err(|error| error.to_string())?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let connection = legacy::Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self {
-            connection,
+            connection: outbound::client(outbound::connector()),
             runtime,
         })
     }

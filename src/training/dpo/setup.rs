@@ -2,17 +2,13 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::super::TrainingError;
 use super::super::config::{DpoJob, OptimizerSettings};
-use super::super::fingerprint::base_hash;
-use super::super::guard::UpdateGuard;
-use super::super::observe::{MetricsFile, TrainObserver};
+use super::super::course::Course;
+use super::super::observe::TrainObserver;
 use super::super::optim::AdamW;
 use super::super::policy::{PolicySides, stop_ids};
-use super::super::seeds::{Deal, derive};
-use super::super::state;
+use super::super::seeds::derive;
 use super::PairSet;
 use super::pair_set::PairEncoder;
 use crate::steering::{BaseRef, NormalizerStats, ObjectiveSet, SteeringManifest};
@@ -28,25 +24,7 @@ pub(super) struct Trainer<'a> {
     pub(super) train: PairSet,
     pub(super) test: PairSet,
     pub(super) policy: PolicySides,
-    pub(super) adam: AdamW,
-    pub(super) deal: Deal,
-    pub(super) guard: UpdateGuard,
-    pub(super) step: u64,
-    pub(super) metrics: MetricsFile,
-    base_hash: String,
-}
-
-/// What a saved state holds beside the tensors.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Saved {
-    job: DpoJob,
-    base_hash: String,
-    pairs: usize,
-    pairs_dealt: u64,
-    updates: u64,
-    failures: u32,
-    metrics_bytes: u64,
+    pub(super) course: Course,
 }
 
 impl<'a> Trainer<'a> {
@@ -54,8 +32,6 @@ impl<'a> Trainer<'a> {
         job: &'a DpoJob,
         observer: &mut dyn TrainObserver,
     ) -> Result<Self, TrainingError> {
-        let output = &job.job.output;
-        std::fs::create_dir_all(output).map_err(|source| TrainingError::file(output, source))?;
         let encoder = PromptEncoder::load(&job.job.model)?;
         let seed = derive(job.job.seed, "adapter", &[]);
         let policy = PolicySides::load(&job.job.model, &job.policy, seed)?;
@@ -74,26 +50,18 @@ impl<'a> Trainer<'a> {
             ));
         }
         let optimizer = job.optimizer();
-        let found = state::load_newest::<Saved>(output)?;
-        let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
+        let adam = AdamW::new(policy.trainable().vars().to_vec(), optimizer.clone());
+        let (course, found) = Course::open(job, adam, train.len(), MAX_FAILURES)?;
         let mut trainer = Self {
-            adam: AdamW::new(policy.trainable().vars().to_vec(), optimizer.clone()),
             optimizer,
-            deal: Deal::resume(job.job.seed, train.len(), 0),
             train,
             test,
             policy,
-            guard: UpdateGuard::new(MAX_FAILURES, 0),
-            step: 0,
-            metrics: MetricsFile::open(output, metrics_bytes)?,
-            base_hash: base_hash(&job.job.model)?,
+            course,
             job,
         };
         trainer.self_check()?;
-        if let Some(found) = found {
-            trainer.resume(found)?;
-            observer.log(&format!("going on after step {}", trainer.step));
-        }
+        trainer.course.go_on::<_, ()>(job, found, observer)?;
         Ok(trainer)
     }
 
@@ -107,40 +75,9 @@ impl<'a> Trainer<'a> {
             .self_check(self.policy.trainable().vars())
     }
 
-    fn resume(&mut self, mut found: state::Saved<Saved>) -> Result<(), TrainingError> {
-        found.check_origin(
-            (&found.meta.job, &found.meta.base_hash),
-            (self.job, &self.base_hash),
-        )?;
-        if found.meta.pairs != self.train.len() {
-            return Err(
-                found.refused("was saved over other pairs; the data files have changed since")
-            );
-        }
-        self.adam
-            .restore(found.meta.updates, std::mem::take(&mut found.tensors))
-            .map_err(|reason| found.refused(reason))?;
-        self.deal = Deal::resume(self.job.job.seed, self.train.len(), found.meta.pairs_dealt);
-        self.guard = UpdateGuard::new(MAX_FAILURES, found.meta.failures);
-        self.step = found.step;
-        Ok(())
-    }
-
     /// Saves the state after the current step.
     pub(super) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
-        let meta = Saved {
-            job: self.job.clone(),
-            base_hash: self.base_hash.clone(),
-            pairs: self.train.len(),
-            pairs_dealt: self.deal.dealt(),
-            updates: self.adam.updates(),
-            failures: self.guard.failures(),
-            metrics_bytes: self.metrics.sync()?,
-        };
-        let tensors = self.adam.tensors()?;
-        let folder = state::save(&self.job.job.output, self.step, &tensors, &meta)?;
-        observer.saved(self.step, &folder);
-        Ok(())
+        self.course.save(self.job, &(), observer)
     }
 
     /// Writes the finished policy to `policy/` in the job's folder.
@@ -156,13 +93,8 @@ impl<'a> Trainer<'a> {
         &self,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), TrainingError> {
-        if self.step < self.job.job.steps
-            && let Some(folder) = observer.checkpoint_folder(self.step)
-        {
-            self.write_policy(&folder)?;
-            observer.published(self.step, &folder);
-        }
-        Ok(())
+        self.course
+            .publish_on_the_way(self.job, observer, |folder| self.write_policy(folder))
     }
 
     fn write_policy(&self, folder: &Path) -> Result<(), TrainingError> {
@@ -208,7 +140,7 @@ impl<'a> Trainer<'a> {
         let before = self.start_manifest(&objectives)?;
         let mut training = serde_json::json!({
             "method": "dpo",
-            "steps": self.step,
+            "steps": self.course.step,
             "seed": self.job.job.seed,
             "pairs": self.train.len(),
             "loss": self.job.loss,
@@ -229,7 +161,7 @@ impl<'a> Trainer<'a> {
             conditioning: template.clone(),
             base: Some(BaseRef {
                 name: name(&self.job.job.model),
-                hash: self.base_hash.clone(),
+                hash: self.course.base_hash.clone(),
             }),
             training,
             evaluation: serde_json::Value::Null,

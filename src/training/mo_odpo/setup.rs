@@ -6,16 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::super::TrainingError;
 use super::super::config::{MoOdpoJob, OptimizerSettings};
+use super::super::course::Course;
 use super::super::data::{PromptRow, read_prompts};
-use super::super::fingerprint::base_hash;
-use super::super::guard::UpdateGuard;
-use super::super::observe::{MetricsFile, TrainObserver};
+use super::super::observe::TrainObserver;
 use super::super::optim::AdamW;
 use super::super::policy::{Policy, stop_ids};
 use super::super::preference_step::TrainPair;
 use super::super::rollout::{Conditioner, Sampler, reward};
 use super::super::seeds::{Deal, derive};
-use super::super::state;
 use crate::rewards::{Normalizer, RewardSuite, build};
 use crate::steering::{BaseRef, NormalizerStats, ObjectiveSet, SteeringManifest};
 use crate::text::PromptEncoder;
@@ -29,32 +27,20 @@ pub(super) struct Trainer<'a> {
     pub(super) suite: RewardSuite,
     pub(super) normalizers: Vec<Normalizer>,
     pub(super) policy: Policy,
-    pub(super) adam: AdamW,
-    pub(super) deal: Deal,
-    pub(super) step: u64,
+    pub(super) course: Course,
     /// Mean KL of a sequence to the reference at the last update, in nats.
     pub(super) kl: Option<f32>,
-    pub(super) metrics: MetricsFile,
     objectives: ObjectiveSet,
     encoder: PromptEncoder,
     stop_ids: Vec<TokenId>,
-    base_hash: String,
-    pub(super) guard: UpdateGuard,
 }
 
-/// What a saved state holds beside the tensors.
+/// What a saved state holds that other kinds of jobs have not.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Saved {
-    job: MoOdpoJob,
-    base_hash: String,
-    prompts_dealt: u64,
-    updates: u64,
-    failures: u32,
-    #[serde(default)]
+struct Own {
     kl: Option<f32>,
     normalizers: Vec<Normalizer>,
-    metrics_bytes: u64,
 }
 
 impl<'a> Trainer<'a> {
@@ -62,8 +48,6 @@ impl<'a> Trainer<'a> {
         job: &'a MoOdpoJob,
         observer: &mut dyn TrainObserver,
     ) -> Result<Self, TrainingError> {
-        let output = &job.job.output;
-        std::fs::create_dir_all(output).map_err(|source| TrainingError::file(output, source))?;
         let encoder = PromptEncoder::load(&job.job.model)?;
         let seed = derive(job.job.seed, "adapter", &[]);
         let policy = Policy::load(&job.job.model, &job.policy, seed)?;
@@ -71,65 +55,36 @@ impl<'a> Trainer<'a> {
         let suite = RewardSuite::new(rewards.collect::<Result<_, _>>()?)?;
         let optimizer = job.optimizer();
         let stop_ids = stop_ids(policy.trainable().config(), &encoder)?;
-        let found = state::load_newest::<Saved>(output)?;
-        let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
+        let objectives = job.objective_set()?;
+        let conditioner = Conditioner {
+            objectives: &objectives,
+            template: &job.conditioning,
+            encoder: &encoder,
+        };
+        let context = policy.trainable().config().max_positions;
+        let rows = read_rows(job, &conditioner, context, observer)?;
+        let adam = AdamW::new(policy.trainable().vars().to_vec(), optimizer.clone());
+        let failures = job.guards.max_failures;
+        let (course, found) = Course::open(job, adam, rows.len(), failures)?;
         let mut trainer = Self {
-            adam: AdamW::new(policy.trainable().vars().to_vec(), optimizer.clone()),
             optimizer,
-            rows: Vec::new(),
+            rows,
             suite,
             normalizers: Vec::new(),
             policy,
-            deal: Deal::resume(job.job.seed, 1, 0),
-            step: 0,
+            course,
             kl: None,
-            metrics: MetricsFile::open(output, metrics_bytes)?,
-            objectives: job.objective_set()?,
+            objectives,
             encoder,
             stop_ids,
-            base_hash: base_hash(&job.job.model)?,
-            guard: UpdateGuard::new(job.guards.max_failures, 0),
             job,
         };
-        trainer.read_rows(observer)?;
         trainer.self_check()?;
-        match found {
-            Some(found) => trainer.resume(found, observer)?,
+        match trainer.course.go_on::<_, Own>(job, found, observer)? {
+            Some(own) => (trainer.kl, trainer.normalizers) = (own.kl, own.normalizers),
             None => trainer.normalizers = trainer.fit_normalizers(observer)?,
         }
         Ok(trainer)
-    }
-
-    /// Prompts that fit, conditioning and answer included.
-    fn read_rows(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
-        let context = self.policy.trainable().config().max_positions;
-        let room = context.saturating_sub(self.job.rollout.max_tokens);
-        let longest = self.job.data.max_prompt_tokens.min(room);
-        let (mut kept, mut left_out) = (Vec::new(), 0);
-        for path in &self.job.data.prompts {
-            for row in read_prompts(path)? {
-                let conditioner = self.sampler().conditioner;
-                let equal = self.objectives.equal();
-                let tokens = conditioner.encode(&row.prompt, Some(&equal))?.len();
-                if tokens <= longest {
-                    kept.push(row);
-                } else {
-                    left_out += 1;
-                }
-            }
-        }
-        let count = kept.len();
-        observer.log(&format!(
-            "{count} prompts; {left_out} longer than {longest} tokens left out"
-        ));
-        if kept.is_empty() {
-            return Err(TrainingError::Data(format!(
-                "no prompt has at most {longest} tokens"
-            )));
-        }
-        self.deal = Deal::resume(self.job.job.seed, kept.len(), 0);
-        self.rows = kept;
-        Ok(())
     }
 
     /// How prompts are written and completions drawn.
@@ -166,27 +121,6 @@ impl<'a> Trainer<'a> {
         self.differentiate(&pairs)?
             .gradients
             .self_check(self.policy.trainable().vars())
-    }
-
-    fn resume(
-        &mut self,
-        mut found: state::Saved<Saved>,
-        observer: &mut dyn TrainObserver,
-    ) -> Result<(), TrainingError> {
-        found.check_origin(
-            (&found.meta.job, &found.meta.base_hash),
-            (self.job, &self.base_hash),
-        )?;
-        self.adam
-            .restore(found.meta.updates, std::mem::take(&mut found.tensors))
-            .map_err(|reason| found.refused(reason))?;
-        self.deal = Deal::resume(self.job.job.seed, self.rows.len(), found.meta.prompts_dealt);
-        self.normalizers = found.meta.normalizers;
-        self.guard = UpdateGuard::new(self.job.guards.max_failures, found.meta.failures);
-        self.step = found.step;
-        self.kl = found.meta.kl;
-        observer.log(&format!("going on after step {}", self.step));
-        Ok(())
     }
 
     /// Mean and deviation of each reward over answers of the policy as it starts, under weights
@@ -241,16 +175,11 @@ impl<'a> Trainer<'a> {
             .collect()
     }
 
-    /// Forgets which prompts were dealt after the first `dealt`.
-    pub(super) fn deal_back_to(&mut self, dealt: u64) {
-        self.deal = Deal::resume(self.job.job.seed, self.rows.len(), dealt);
-    }
-
     /// Ends the job where the policy has gone too far.
     pub(super) fn check_kl(&self, kl: f32) -> Result<(), TrainingError> {
         match self.job.guards.kl_cap {
             Some(cap) if kl > cap => Err(TrainingError::KlCap {
-                step: self.step,
+                step: self.course.step,
                 kl,
                 cap,
             }),
@@ -260,20 +189,11 @@ impl<'a> Trainer<'a> {
 
     /// Saves the state after the current step.
     pub(super) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
-        let meta = Saved {
-            job: self.job.clone(),
-            base_hash: self.base_hash.clone(),
-            prompts_dealt: self.deal.dealt(),
-            updates: self.adam.updates(),
-            failures: self.guard.failures(),
+        let own = Own {
             kl: self.kl,
             normalizers: self.normalizers.clone(),
-            metrics_bytes: self.metrics.sync()?,
         };
-        let tensors = self.adam.tensors()?;
-        let folder = state::save(&self.job.job.output, self.step, &tensors, &meta)?;
-        observer.saved(self.step, &folder);
-        Ok(())
+        self.course.save(self.job, &own, observer)
     }
 
     /// Writes the finished policy with its manifest to `policy/` in the job's folder.
@@ -289,13 +209,8 @@ impl<'a> Trainer<'a> {
         &self,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), TrainingError> {
-        if self.step < self.job.job.steps
-            && let Some(folder) = observer.checkpoint_folder(self.step)
-        {
-            self.write_policy(&folder)?;
-            observer.published(self.step, &folder);
-        }
-        Ok(())
+        self.course
+            .publish_on_the_way(self.job, observer, |folder| self.write_policy(folder))
     }
 
     fn write_policy(&self, folder: &Path) -> Result<(), TrainingError> {
@@ -326,7 +241,7 @@ impl<'a> Trainer<'a> {
             .collect();
         let training = serde_json::json!({
             "method": "mo_odpo",
-            "steps": self.step,
+            "steps": self.course.step,
             "kl": self.kl,
             "seed": self.job.job.seed,
             "rewards": rewards,
@@ -349,10 +264,43 @@ impl<'a> Trainer<'a> {
             normalizers: self.normalizers.iter().map(stats).collect(),
             base: Some(BaseRef {
                 name: name(&self.job.job.model),
-                hash: self.base_hash.clone(),
+                hash: self.course.base_hash.clone(),
             }),
             training,
             evaluation: serde_json::Value::Null,
         })
     }
+}
+
+/// Prompts that fit into `context` tokens, conditioning and answer included.
+fn read_rows(
+    job: &MoOdpoJob,
+    conditioner: &Conditioner<'_>,
+    context: usize,
+    observer: &mut dyn TrainObserver,
+) -> Result<Vec<PromptRow>, TrainingError> {
+    let room = context.saturating_sub(job.rollout.max_tokens);
+    let longest = job.data.max_prompt_tokens.min(room);
+    let equal = conditioner.objectives.equal();
+    let (mut kept, mut left_out) = (Vec::new(), 0);
+    for path in &job.data.prompts {
+        for row in read_prompts(path)? {
+            let tokens = conditioner.encode(&row.prompt, Some(&equal))?.len();
+            if tokens <= longest {
+                kept.push(row);
+            } else {
+                left_out += 1;
+            }
+        }
+    }
+    let count = kept.len();
+    observer.log(&format!(
+        "{count} prompts; {left_out} longer than {longest} tokens left out"
+    ));
+    if kept.is_empty() {
+        return Err(TrainingError::Data(format!(
+            "no prompt has at most {longest} tokens"
+        )));
+    }
+    Ok(kept)
 }

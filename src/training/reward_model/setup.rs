@@ -1,16 +1,13 @@
 //! Everything around a reward model's step: loading, splitting, saving.
 
-use serde::{Deserialize, Serialize};
-
 use super::super::TrainingError;
 use super::super::config::{OptimizerSettings, PairData, RewardModelJob, SplitHalf};
+use super::super::course::Course;
 use super::super::data::{PairRow, read_pairs};
-use super::super::fingerprint::base_hash;
-use super::super::guard::UpdateGuard;
-use super::super::observe::{MetricsFile, TrainObserver};
+use super::super::observe::TrainObserver;
 use super::super::optim::AdamW;
-use super::super::seeds::{Deal, derive};
-use super::super::state::{self, write_synced};
+use super::super::seeds::derive;
+use super::super::state::write_synced;
 use super::checkpoint::ScoringModel;
 use super::{Agreement, RewardCard, TokenPair};
 use crate::steering::BaseRef;
@@ -27,24 +24,7 @@ pub(super) struct Trainer<'a> {
     pub(super) train: Vec<TokenPair>,
     pub(super) test: Vec<TokenPair>,
     pub(super) model: ScoringModel,
-    pub(super) adam: AdamW,
-    pub(super) deal: Deal,
-    pub(super) guard: UpdateGuard,
-    pub(super) step: u64,
-    pub(super) metrics: MetricsFile,
-    base_hash: String,
-}
-
-/// What a saved state holds beside the tensors.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Saved {
-    job: RewardModelJob,
-    base_hash: String,
-    pairs_dealt: u64,
-    updates: u64,
-    failures: u32,
-    metrics_bytes: u64,
+    pub(super) course: Course,
 }
 
 impl<'a> Trainer<'a> {
@@ -52,8 +32,6 @@ impl<'a> Trainer<'a> {
         job: &'a RewardModelJob,
         observer: &mut dyn TrainObserver,
     ) -> Result<Self, TrainingError> {
-        let output = &job.job.output;
-        std::fs::create_dir_all(output).map_err(|source| TrainingError::file(output, source))?;
         let encoder = PromptEncoder::load(&job.job.model)?;
         let seed = derive(job.job.seed, "reward model", &[]);
         let model = ScoringModel::load(&job.job.model, &job.policy, seed)?;
@@ -66,58 +44,25 @@ impl<'a> Trainer<'a> {
             test.len()
         ));
         let optimizer = job.optimizer();
-        let found = state::load_newest::<Saved>(output)?;
-        let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
+        let adam = AdamW::new(model.vars().to_vec(), optimizer.clone());
+        let (course, found) = Course::open(job, adam, train.len(), MAX_FAILURES)?;
         let mut trainer = Self {
-            adam: AdamW::new(model.vars().to_vec(), optimizer.clone()),
             optimizer,
-            deal: Deal::resume(job.job.seed, train.len(), 0),
             train,
             test,
             model,
-            guard: UpdateGuard::new(MAX_FAILURES, 0),
-            step: 0,
-            metrics: MetricsFile::open(output, metrics_bytes)?,
-            base_hash: base_hash(&job.job.model)?,
+            course,
             job,
         };
         let probe = trainer.differentiate(&[&trainer.train[0]])?;
-        probe.gradients.self_check(trainer.adam.vars())?;
-        if let Some(found) = found {
-            trainer.resume(found)?;
-            observer.log(&format!("going on after step {}", trainer.step));
-        }
+        probe.gradients.self_check(trainer.course.adam.vars())?;
+        trainer.course.go_on::<_, ()>(job, found, observer)?;
         Ok(trainer)
-    }
-
-    fn resume(&mut self, mut found: state::Saved<Saved>) -> Result<(), TrainingError> {
-        found.check_origin(
-            (&found.meta.job, &found.meta.base_hash),
-            (self.job, &self.base_hash),
-        )?;
-        self.adam
-            .restore(found.meta.updates, std::mem::take(&mut found.tensors))
-            .map_err(|reason| found.refused(reason))?;
-        self.deal = Deal::resume(self.job.job.seed, self.train.len(), found.meta.pairs_dealt);
-        self.guard = UpdateGuard::new(MAX_FAILURES, found.meta.failures);
-        self.step = found.step;
-        Ok(())
     }
 
     /// Saves the state after the current step.
     pub(super) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
-        let meta = Saved {
-            job: self.job.clone(),
-            base_hash: self.base_hash.clone(),
-            pairs_dealt: self.deal.dealt(),
-            updates: self.adam.updates(),
-            failures: self.guard.failures(),
-            metrics_bytes: self.metrics.sync()?,
-        };
-        let tensors = self.adam.tensors()?;
-        let folder = state::save(&self.job.job.output, self.step, &tensors, &meta)?;
-        observer.saved(self.step, &folder);
-        Ok(())
+        self.course.save(self.job, &(), observer)
     }
 
     /// Writes the finished model and what is known of it.
@@ -190,9 +135,9 @@ impl Trainer<'_> {
             objective: self.job.data.objective.clone(),
             base: BaseRef {
                 name: model.to_string_lossy().into_owned(),
-                hash: self.base_hash.clone(),
+                hash: self.course.base_hash.clone(),
             },
-            steps: self.step,
+            steps: self.course.step,
             seed: self.job.job.seed,
             agreement: *agreement,
         }

@@ -65,9 +65,14 @@ impl Bench {
 
     /// A worker in this process.
     pub(crate) fn runner(&self) -> JobRunner {
+        self.runner_at(self.data())
+    }
+
+    /// The same with a data folder of its own, as on another host.
+    pub(crate) fn runner_at(&self, data: &Path) -> JobRunner {
         let work = TrainingWork::new(FineTuning {
             bucket: self.bucket.clone(),
-            ..FineTuning::at(self.data())
+            ..FineTuning::at(data)
         });
         let settings = RunnerSettings {
             owner: "the test".to_owned(),

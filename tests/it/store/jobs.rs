@@ -319,6 +319,7 @@ async fn jobs_and_files_are_listed_newest_first() {
                 kind: "prompts".to_owned(),
                 bytes: 9,
                 line_count: 2,
+                blake3: (index > 1).then(|| "ab".repeat(32)),
                 created_at: index,
             };
             store.add_file(&file).await.unwrap();

@@ -183,6 +183,18 @@ fn a_state_of_another_job_file_is_refused() {
 }
 
 #[test]
+fn a_state_over_other_rows_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = job(folder.path(), "");
+    run(&job, &mut Recorder::new(Some(1))).unwrap();
+    let rows = fs::read_to_string(&job.data.prompts[0]).unwrap();
+    let fewer = rows.split_once('\n').unwrap().1;
+    fs::write(&job.data.prompts[0], fewer).unwrap();
+    let error = run(&job, &mut Recorder::new(None)).unwrap_err();
+    assert!(error.to_string().contains("over other rows"), "{error}");
+}
+
+#[test]
 fn the_kl_cap_ends_a_run_that_went_too_far() {
     let folder = tempfile::tempdir().unwrap();
     let mut wild = job(folder.path(), "[guards]\nkl_cap = 0.0001");

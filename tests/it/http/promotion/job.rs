@@ -10,10 +10,10 @@ use steersman::storage::Bucket;
 use crate::http::client::{Reply, Server};
 use crate::jobs::bench::Bench;
 
-const JOBS: &str = "/admin/v1/fine_tuning/jobs";
+pub(super) const JOBS: &str = "/admin/v1/fine_tuning/jobs";
 
 /// Two objectives over lengths, measured anew: nothing was recorded of them.
-fn terms(expected_version: i64) -> Value {
+pub(super) fn terms(expected_version: i64) -> Value {
     let prompts = [
         "What is bread?",
         "Why wait?",
@@ -28,7 +28,7 @@ fn terms(expected_version: i64) -> Value {
 }
 
 /// A server over what a bench has, as it would start on a host with `data` as its data folder.
-async fn serve(bench: &Bench) -> Server {
+pub(super) async fn serve(bench: &Bench) -> Server {
     let app = App::load(bench.model(), &ServiceSettings::default()).unwrap();
     let app = app
         .with_store(bench.store.clone())
@@ -52,7 +52,7 @@ async fn trained(bench: &Bench, server: &Server) -> (String, Vec<Value>) {
     (job.id, page.json()["data"].as_array().unwrap().clone())
 }
 
-async fn promote(server: &Server, job: &str, checkpoint: &Value, body: &Value) -> Reply {
+pub(super) async fn promote(server: &Server, job: &str, checkpoint: &Value, body: &Value) -> Reply {
     let checkpoint = checkpoint["id"].as_str().unwrap();
     let path = format!("{JOBS}/{job}/checkpoints/{checkpoint}/promote");
     server.post(&path, body).await

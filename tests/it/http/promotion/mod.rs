@@ -1,6 +1,7 @@
 //! A better policy goes live while the server answers.
 
 mod change;
+mod elsewhere;
 mod harness;
 mod job;
 mod load;

@@ -4,9 +4,11 @@
 //! renamed, so that a folder of the right name is always whole. `manifest.json` holds the blake3
 //! hash of every other file; a state whose hashes do not match is refused, never half used.
 
+mod disk;
+mod hand_over;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -15,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
 use super::config::JobFile;
-use super::tensorboard;
+pub use disk::write_synced;
+use disk::{json, read, remove, sync_folder};
+pub use hand_over::{Carried, carry_over};
 
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// States kept: the newest and the two before it.
 const KEPT: usize = 3;
 
@@ -146,85 +150,6 @@ fn load<M: DeserializeOwned>(folder: PathBuf) -> Result<Saved<M>, TrainingError>
     })
 }
 
-/// What was found where a job lay before.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Carried {
-    /// The newest sound state's step; `None` where there is none.
-    pub step: Option<u64>,
-    /// What is wrong with the states that are not sound, newest first.
-    pub damaged: Vec<String>,
-}
-
-/// Takes the sound states of the job folder `from`, and its metrics, over into the job folder `to`.
-/// Files are linked where that can be done: a state is never changed once it has its name, so what
-/// happens in one folder does not reach the other.
-pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
-    let mut carried = Carried::default();
-    let (old, new) = (from.join("state"), to.join("state"));
-    if !old.exists() {
-        return Ok(carried);
-    }
-    fs::create_dir_all(&new).map_err(|source| TrainingError::file(&new, source))?;
-    // first, as a state needs the metrics before it; copied, as these two are written to
-    for name in ["metrics.jsonl", "timings.jsonl"] {
-        let (old, new) = (from.join(name), to.join(name));
-        match fs::copy(&old, &new) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            copied => drop(copied.map_err(|source| TrainingError::file(&new, source))?),
-        }
-    }
-    copy_event_files(from, to)?;
-    for folder in folders(&old)?.into_iter().rev() {
-        let manifest = match verify(&folder) {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                carried.damaged.push(error.to_string());
-                continue;
-            }
-        };
-        let target = new.join(folder_name(manifest.step));
-        let draft = new.join(format!(".draft-{:08}", manifest.step));
-        remove(&draft)?;
-        fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
-        for name in manifest
-            .files
-            .keys()
-            .map(String::as_str)
-            .chain(["manifest.json"])
-        {
-            link(&folder.join(name), &draft.join(name))?;
-        }
-        sync_folder(&draft)?;
-        fs::rename(&draft, &target).map_err(|source| TrainingError::file(&target, source))?;
-        carried.step = carried.step.max(Some(manifest.step));
-    }
-    sync_folder(&new)?;
-    Ok(carried)
-}
-
-/// Copies TensorBoard's files: a worker that lost its job may still write to the old ones.
-fn copy_event_files(from: &Path, to: &Path) -> Result<(), TrainingError> {
-    let (old, new) = (from.join(tensorboard::FOLDER), to.join(tensorboard::FOLDER));
-    if !old.is_dir() {
-        return Ok(());
-    }
-    let fail = |source| TrainingError::file(&new, source);
-    fs::create_dir_all(&new).map_err(fail)?;
-    for entry in fs::read_dir(&old).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        fs::copy(entry.path(), new.join(entry.file_name())).map_err(fail)?;
-    }
-    Ok(())
-}
-
-fn link(from: &Path, to: &Path) -> Result<(), TrainingError> {
-    if fs::hard_link(from, to).is_ok() {
-        return Ok(());
-    }
-    // another file system, or one without links
-    write_synced(to, &read(from)?)
-}
-
 /// Holds every file of a state against its hash.
 fn verify(folder: &Path) -> Result<Manifest, TrainingError> {
     let manifest = manifest(folder)?;
@@ -283,48 +208,11 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>, TrainingError> {
     Ok(found)
 }
 
-/// Writes a file and waits until the disk has it.
-pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), TrainingError> {
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|source| TrainingError::file(path, source))
-}
-
-/// Waits until the disk has a folder's names.
-fn sync_folder(path: &Path) -> Result<(), TrainingError> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|source| TrainingError::file(path, source))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TrainingError> {
-    fs::read(path).map_err(|source| TrainingError::file(path, source))
-}
-
-fn remove(folder: &Path) -> Result<(), TrainingError> {
-    match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(TrainingError::file(folder, source))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn json<T: Serialize>(value: &T, folder: &Path) -> Result<Vec<u8>, TrainingError> {
-    serde_json::to_vec_pretty(value).map_err(|error| TrainingError::State {
-        path: folder.to_owned(),
-        reason: format!("cannot be written as JSON: {error}"),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tensors(value: f32) -> Vec<(String, Tensor)> {
+    pub(in crate::training::state) fn tensors(value: f32) -> Vec<(String, Tensor)> {
         let tensor = Tensor::new(&[value, f32::MIN_POSITIVE, -0.0], &Device::Cpu).unwrap();
         vec![("param.a".into(), tensor)]
     }
@@ -380,33 +268,6 @@ mod tests {
             message.contains("tensors.safetensors does not have the hash"),
             "{message}"
         );
-    }
-
-    #[test]
-    fn a_state_with_a_flipped_bit_is_told_and_the_one_before_it_carried_over() {
-        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for step in [1, 2] {
-            save(old.path(), step, &tensors(step as f32), &()).unwrap();
-        }
-        fs::write(old.path().join("metrics.jsonl"), "{}\n").unwrap();
-        for name in ["tensors.safetensors", "state.json", "manifest.json"] {
-            let path = old.path().join("state/step-00000002").join(name);
-            let sound = fs::read(&path).unwrap();
-            let mut bytes = sound.clone();
-            // the first byte that is neither blank nor brace in the JSON files
-            let at = if name == "manifest.json" { 5 } else { 0 };
-            bytes[at] ^= 1;
-            fs::write(&path, bytes).unwrap();
-            let carried = carry_over(old.path(), new.path()).unwrap();
-            assert_eq!(carried.step, Some(1), "{name}");
-            assert!(carried.damaged[0].contains("step-00000002"), "{carried:?}");
-            let saved: Saved<()> = load_newest(new.path()).unwrap().unwrap();
-            assert_eq!(saved.step, 1);
-            fs::remove_dir_all(new.path().join("state")).unwrap();
-            fs::write(&path, sound).unwrap();
-        }
-        assert_eq!(carry_over(old.path(), new.path()).unwrap().step, Some(2));
-        assert!(new.path().join("metrics.jsonl").exists());
     }
 
     #[test]

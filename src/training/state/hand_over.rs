@@ -1,0 +1,121 @@
+//! Hands a job's states on to its next attempt, which has a folder of its own.
+
+use std::fs;
+use std::path::Path;
+
+use super::disk::{read, remove, sync_folder, write_synced};
+use super::{folder_name, folders, verify};
+use crate::training::{TrainingError, tensorboard};
+
+/// What was found where a job lay before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The newest sound state's step; `None` where there is none.
+    pub step: Option<u64>,
+    /// What is wrong with the states that are not sound, newest first.
+    pub damaged: Vec<String>,
+}
+
+/// Takes the sound states of the job folder `from`, and its metrics, over into the job folder `to`.
+/// Files are linked where that can be done: a state is never changed once it has its name, so what
+/// happens in one folder does not reach the other.
+pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
+    let mut carried = Carried::default();
+    let (old, new) = (from.join("state"), to.join("state"));
+    if !old.exists() {
+        return Ok(carried);
+    }
+    fs::create_dir_all(&new).map_err(|source| TrainingError::file(&new, source))?;
+    // first, as a state needs the metrics before it; copied, as these two are written to
+    for name in ["metrics.jsonl", "timings.jsonl"] {
+        let (old, new) = (from.join(name), to.join(name));
+        match fs::copy(&old, &new) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            copied => drop(copied.map_err(|source| TrainingError::file(&new, source))?),
+        }
+    }
+    copy_event_files(from, to)?;
+    for folder in folders(&old)?.into_iter().rev() {
+        let manifest = match verify(&folder) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                carried.damaged.push(error.to_string());
+                continue;
+            }
+        };
+        let target = new.join(folder_name(manifest.step));
+        let draft = new.join(format!(".draft-{:08}", manifest.step));
+        remove(&draft)?;
+        fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
+        for name in manifest
+            .files
+            .keys()
+            .map(String::as_str)
+            .chain(["manifest.json"])
+        {
+            link(&folder.join(name), &draft.join(name))?;
+        }
+        sync_folder(&draft)?;
+        fs::rename(&draft, &target).map_err(|source| TrainingError::file(&target, source))?;
+        carried.step = carried.step.max(Some(manifest.step));
+    }
+    sync_folder(&new)?;
+    Ok(carried)
+}
+
+/// Copies TensorBoard's files: a worker that lost its job may still write to the old ones.
+fn copy_event_files(from: &Path, to: &Path) -> Result<(), TrainingError> {
+    let (old, new) = (from.join(tensorboard::FOLDER), to.join(tensorboard::FOLDER));
+    if !old.is_dir() {
+        return Ok(());
+    }
+    let fail = |source| TrainingError::file(&new, source);
+    fs::create_dir_all(&new).map_err(fail)?;
+    for entry in fs::read_dir(&old).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        fs::copy(entry.path(), new.join(entry.file_name())).map_err(fail)?;
+    }
+    Ok(())
+}
+
+fn link(from: &Path, to: &Path) -> Result<(), TrainingError> {
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    // another file system, or one without links
+    write_synced(to, &read(from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::state::tests::tensors;
+    use crate::training::state::{Saved, load_newest, save};
+
+    #[test]
+    fn a_state_with_a_flipped_bit_is_told_and_the_one_before_it_carried_over() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for step in [1, 2] {
+            save(old.path(), step, &tensors(step as f32), &()).unwrap();
+        }
+        fs::write(old.path().join("metrics.jsonl"), "{}\n").unwrap();
+        for name in ["tensors.safetensors", "state.json", "manifest.json"] {
+            let path = old.path().join("state/step-00000002").join(name);
+            let sound = fs::read(&path).unwrap();
+            let mut bytes = sound.clone();
+            // the first byte that is neither blank nor brace in the JSON files
+            let at = if name == "manifest.json" { 5 } else { 0 };
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            let carried = carry_over(old.path(), new.path()).unwrap();
+            assert_eq!(carried.step, Some(1), "{name}");
+            assert!(carried.damaged[0].contains("step-00000002"), "{carried:?}");
+            let saved: Saved<()> = load_newest(new.path()).unwrap().unwrap();
+            assert_eq!(saved.step, 1);
+            fs::remove_dir_all(new.path().join("state")).unwrap();
+            fs::write(&path, sound).unwrap();
+        }
+        assert_eq!(carry_over(old.path(), new.path()).unwrap().step, Some(2));
+        assert!(new.path().join("metrics.jsonl").exists());
+    }
+}
