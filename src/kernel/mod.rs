@@ -7,6 +7,7 @@
 #[macro_use]
 mod dispatch;
 mod attention;
+mod buffers;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod gated;
@@ -18,11 +19,13 @@ mod pages;
 mod rope;
 pub mod row;
 mod storage;
+pub mod sublayer;
 pub mod team;
 
 pub use attention::{AttentionShape, SpanRange, causal_attention};
+pub use buffers::BufferPool;
 pub use gated::{Activation, gated};
-pub use head::{HeadSettings, token_logprobs};
+pub use head::{HeadSettings, HeadWeight, token_logprobs};
 pub use norm::rms_norm;
 pub use pages::{Pages, Zeroed};
 pub use rope::{RopeTable, rope};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::kernel::matmul::{Packing, Precision};
-use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
+use crate::kernel::sublayer::Stack;
+use crate::kernel::{BufferPool, HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
 use super::ModelError;
@@ -37,6 +38,8 @@ pub struct Decoder {
     head: Linear,
     pub(super) ropes: Vec<Arc<RopeTable>>,
     packing: Packing,
+    /// What passes with a graph work in.
+    buffers: Arc<BufferPool>,
     /// The same tensors for serving; none while any of them changes in training.
     pub(super) served: Option<Served>,
 }
@@ -109,6 +112,7 @@ impl Decoder {
             norm,
             ropes,
             packing: settings.packing,
+            buffers: Arc::default(),
             config,
         })
     }
@@ -153,12 +157,26 @@ impl Decoder {
     pub fn forward(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
         self.check(batch)?;
         let segments = batch.segments();
-        let pass = pass(batch, &segments);
+        let pass = self.pass(batch, &segments);
         let mut x = self.embed(batch)?;
+        if let Some(stack) = self.stack(&pass)? {
+            return self.norm.forward(&stack.run(&x)?);
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &pass, self.rope(index))?;
         }
         self.norm.forward(&x)
+    }
+
+    /// All layers as one node of the graph, where nothing of them is trained.
+    fn stack(&self, pass: &Pass<'_>) -> Result<Option<Stack>, ModelError> {
+        let mut stack = Stack::new(&self.buffers);
+        for (index, layer) in self.layers.iter().enumerate() {
+            if !layer.push_onto(&mut stack, pass, self.rope(index))? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stack))
     }
 
     /// The first layer's input, (tokens, hidden).
@@ -202,7 +220,8 @@ impl Decoder {
             softcap: self.config.final_softcap,
             precision: self.packing.precision(),
         };
-        let weight = self.head.weight().ok_or_else(|| ModelError::Tensor {
+        let weight = self.head.head_weight(&self.buffers);
+        let weight = weight.ok_or_else(|| ModelError::Tensor {
             name: "lm_head.weight".to_owned(),
             reason: "was packed for serving alone and has no gradient".to_owned(),
         })?;
@@ -213,17 +232,18 @@ impl Decoder {
             settings,
         )?)
     }
-}
 
-/// What all layers of a pass share.
-fn pass<'a>(batch: &ForwardBatch, segments: &'a [Segment]) -> Pass<'a> {
-    let spans = batch.spans.iter().map(|s| SpanRange {
-        start: s.start,
-        len: s.len,
-    });
-    Pass {
-        positions: Arc::from(batch.positions.as_slice()),
-        spans: spans.collect(),
-        segments,
+    /// What all layers of a pass share.
+    fn pass<'a>(&'a self, batch: &ForwardBatch, segments: &'a [Segment]) -> Pass<'a> {
+        let spans = batch.spans.iter().map(|s| SpanRange {
+            start: s.start,
+            len: s.len,
+        });
+        Pass {
+            positions: Arc::from(batch.positions.as_slice()),
+            spans: spans.collect(),
+            segments,
+            buffers: &self.buffers,
+        }
     }
 }

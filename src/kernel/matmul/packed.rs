@@ -4,49 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::blocks::{Bits, Blocks};
-use super::driver::{self, Columns};
+use super::blocks::Blocks;
+use super::columns::{Columns, pack_columns};
+use super::driver::{self, Term};
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::Tier;
-use super::{Form, Operand, PANEL, Precision, TILE_ROWS};
+use super::{Form, Operand, PANEL, Packing, Precision, TILE_ROWS, Target};
 use crate::kernel::Pages;
-
-/// How a packed matrix holds its weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    /// As numbers of this precision.
-    Plain(Precision),
-    /// In blocks of 32 with a common scale.
-    Blocks(Bits),
-}
-
-impl Packing {
-    /// Its usual name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain(precision) => precision.name(),
-            Self::Blocks(Bits::Eight) => "q8_0",
-            Self::Blocks(Bits::Four) => "q4_0",
-        }
-    }
-
-    /// Precision of products that cannot use the packed weights, such as gradients.
-    #[must_use]
-    pub const fn precision(self) -> Precision {
-        match self {
-            Self::Plain(precision) => precision,
-            Self::Blocks(_) => Precision::F32,
-        }
-    }
-}
-
-impl From<Precision> for Packing {
-    fn from(precision: Precision) -> Self {
-        Self::Plain(precision)
-    }
-}
 
 /// A weight of `n` output by `k` input features, packed for `y = x · Wᵀ`.
 ///
@@ -117,6 +82,20 @@ impl PackedMatrix {
         Ok(packed)
     }
 
+    /// Packs the transpose of `weight`, row-major `n` by `k`, for `y = x · W`.
+    ///
+    /// # Panics
+    /// If `weight` does not hold `n * k` numbers.
+    #[must_use]
+    pub fn pack_transposed(weight: &[f32], (n, k): (usize, usize), precision: Precision) -> Self {
+        let mut packed = Self::zero(Tier::detect(), (k, n), precision.into());
+        let source = Source::new(weight, (k, 1), (n, k));
+        if let Body::Lanes(lanes, precision) = &mut packed.body {
+            pack_columns(packed.tier, *precision, source, lanes);
+        }
+        packed
+    }
+
     fn zero(tier: Tier, (n, k): (usize, usize), packing: Packing) -> Self {
         let body = match packing {
             Packing::Plain(precision) => {
@@ -139,7 +118,7 @@ impl PackedMatrix {
                 let source = Source::new(weight, (rows, self.k), (self.k, 1));
                 let panel_len = precision.form().lanes(self.k) * PANEL;
                 let to = panel * panel_len..(panel + rows.div_ceil(PANEL)) * panel_len;
-                driver::pack_columns(self.tier, *precision, source, &mut lanes[to]);
+                pack_columns(self.tier, *precision, source, &mut lanes[to]);
             }
             Body::Blocks(blocks) => blocks.set(panel, weight),
         }
@@ -205,31 +184,32 @@ impl PackedMatrix {
             "{rows} rows of {} inputs expected",
             self.k
         );
-        self.strided_into(Operand::row_major(x, self.k), rows, out);
+        let out = Target {
+            data: out,
+            stride: self.n,
+        };
+        self.times(Operand::row_major(x, self.k), rows, out);
     }
 
-    /// As `matmul_into`, for rows that lie at strides.
+    /// As `matmul_into`, for rows that lie at strides, to rows that lie apart.
     ///
     /// # Panics
     /// If `x` or `out` does not hold what `rows` asks for.
-    pub fn strided_into(&self, x: Operand<'_>, rows: usize, out: &mut [f32]) {
-        assert_eq!(
-            Some(out.len()),
-            rows.checked_mul(self.n),
-            "{rows} rows of {} outputs expected",
-            self.n
-        );
+    pub(super) fn times(&self, x: Operand<'_>, rows: usize, out: Target<'_>) {
         let source = Source::new(x.data, (rows, x.row_stride), (self.k, x.col_stride));
-        if out.is_empty() {
+        let out = OutBlock::strided(out.data, (rows, self.n), out.stride);
+        if rows * self.n == 0 {
             return;
         }
         match &self.body {
             Body::Lanes(lanes, precision) => {
-                let columns = self.columns_of(lanes, *precision);
-                driver::multiply(self.tier, source, columns, out, false);
+                let term = Term {
+                    rows: source,
+                    columns: self.columns_of(lanes, *precision),
+                };
+                driver::multiply(self.tier, &[term], &out, false);
             }
             Body::Blocks(blocks) => self.packed(source, |packed| {
-                let out = OutBlock::new(out, rows, self.n);
                 (0..self.panels()).into_par_iter().for_each(|panel| {
                     let columns = self.columns(&(panel..panel + 1));
                     // SAFETY: each panel has columns of its own.
@@ -237,6 +217,14 @@ impl PackedMatrix {
                     blocks.part_of_packed(self.tier, packed, panel, &out);
                 });
             }),
+        }
+    }
+
+    /// As the right-hand operand of a sum, unless it is held in blocks.
+    pub(super) fn plain_columns(&self) -> Option<Columns<'_>> {
+        match &self.body {
+            Body::Lanes(lanes, precision) => Some(self.columns_of(lanes, *precision)),
+            Body::Blocks(_) => None,
         }
     }
 
@@ -394,7 +382,6 @@ impl PackedMatrix {
     fn columns_of<'a>(&self, lanes: &'a [u32], precision: Precision) -> Columns<'a> {
         Columns {
             lanes,
-            n: self.n,
             k: self.k,
             precision,
         }

@@ -173,25 +173,33 @@ impl Corner<'_> {
     }
 }
 
-/// Rounds a block of one row and writes it as `row` of `count` that lie side by side, as
-/// `quantize::activations` and `Layout::put_row` do.
-pub(super) fn pack_block(
-    _: Present,
-    block: &[f32; BLOCK],
-    (row, count): (usize, usize),
-    lanes: &mut [u32],
-) {
-    let mut quads = [0u32; BLOCK / 4];
+/// Rounds a row whose steps lie side by side and writes it as `row` of `count`, as
+/// `Layout::pack_block` does block by block.
+pub(super) fn pack_row(_: Present, x: &[f32], place: (usize, usize), lanes: &mut [u32]) {
     // SAFETY: `Present` proves the instructions.
-    let (scale, start) = unsafe { quantize(block, &mut quads) };
-    lanes[row] = scale.to_bits();
-    lanes[count + row] = start.cast_unsigned();
-    for (quad, four) in quads.into_iter().enumerate() {
-        lanes[(2 + quad) * count + row] = four;
+    unsafe { pack_blocks(x, place, lanes) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn pack_blocks(x: &[f32], (row, count): (usize, usize), lanes: &mut [u32]) {
+    let (blocks, rest) = x.as_chunks::<BLOCK>();
+    let mut end = [0.0; BLOCK];
+    end[..rest.len()].copy_from_slice(rest);
+    let ends = if rest.is_empty() { &[][..] } else { &[end][..] };
+    let lanes = lanes.chunks_exact_mut(Layout::Quads.row_lanes() * count);
+    for (block, lanes) in blocks.iter().chain(ends).zip(lanes) {
+        let mut quads = [0u32; BLOCK / 4];
+        let (scale, start) = quantize(block, &mut quads);
+        lanes[row] = scale.to_bits();
+        lanes[count + row] = start.cast_unsigned();
+        for (quad, four) in quads.into_iter().enumerate() {
+            lanes[(2 + quad) * count + row] = four;
+        }
     }
 }
 
 /// The scale, and -128 times the sum of the numbers.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn quantize(block: &[f32; BLOCK], quads: &mut [u32; BLOCK / 4]) -> (f32, i32) {
     // SAFETY: both halves lie inside the block.

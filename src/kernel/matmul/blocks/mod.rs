@@ -140,6 +140,14 @@ impl Blocks {
         (row, count): (usize, usize),
         to: &mut [u32],
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Avx512(present), Layout::Quads, 1) = (tier, self.layout, x.depth_stride()) {
+            for at in 0..count {
+                let steps = &x.part(row + at, 1, 0, x.depth()).data()[..x.depth()];
+                avx512::pack_row(present, steps, (at, count), to);
+            }
+            return;
+        }
         let mut block = [0.0f32; BLOCK];
         let blocks = to.chunks_exact_mut(self.layout.row_lanes() * count);
         for (index, lanes) in blocks.enumerate() {
@@ -149,7 +157,7 @@ impl Blocks {
             for at in 0..count {
                 x.part(row + at, 1, first, held)
                     .copy_lane(&mut block[..held]);
-                self.layout.pack_block(tier, &block, (at, count), lanes);
+                self.layout.pack_block(&block, (at, count), lanes);
             }
         }
     }
@@ -226,7 +234,7 @@ fn blocks(tile: &Tile<'_>) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PackedMatrix, Packing};
+    use super::super::{PackedMatrix, Packing, Target};
     use super::*;
 
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -312,6 +320,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn rows_that_lie_apart_have_the_bits_of_rows_that_do_not() {
+        let (m, n, k) = (7, 40, 75);
+        let (weights, x) = (numbers(n * k, 1), numbers(m * k, 2));
+        // (m, k) and its transpose
+        let turned: Vec<f32> = (0..k * m).map(|i| x[i % m * k + i / m]).collect();
+        let packed = PackedMatrix::pack(&weights, n, k, Packing::Blocks(Bits::Eight));
+        let (mut one, mut other) = (vec![0.0; m * n], vec![0.0; m * n]);
+        packed.matmul_into(&x, m, &mut one);
+        let apart = super::super::Operand::row_major(&turned, m).transposed();
+        let target = Target {
+            data: &mut other,
+            stride: n,
+        };
+        packed.times(apart, m, target);
+        assert!(one == other);
     }
 
     #[test]
