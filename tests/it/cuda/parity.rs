@@ -91,7 +91,6 @@ pub(super) fn assert_near(label: &str, device: &[f32], cpu: &[f32]) {
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max)
         / spread;
-    println!("{label}: error {error:.5}, worst {worst:.5} of the spread {spread:.4}");
     assert!(
         error < CLOSE.0,
         "{label}: the mean error is {error} of the spread"
