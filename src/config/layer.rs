@@ -112,8 +112,8 @@ pub struct SettingsLayer {
     pub max_queued_tokens: Option<usize>,
 
     /// Tokens that the cache of keys and values holds. More let more and longer answers run side
-    /// by side and keep more prefixes, and cost memory [default: what the places can use, at most
-    /// half of the free memory]
+    /// by side and keep more prefixes, and cost memory, all of which is taken at the start [default:
+    /// what the places can use, at most half of the free memory, taken as it is used]
     #[arg(long, env = "STEERSMAN_KV_TOKENS", value_name = "N")]
     pub kv_tokens: Option<usize>,
 

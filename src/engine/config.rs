@@ -24,8 +24,8 @@ pub struct EngineConfig {
     /// Prompt tokens that may wait; a request beyond them is refused, unless nobody waits.
     pub max_queued_tokens: usize,
     /// Tokens that the cache of keys and values holds, over all sequences. Fewer cost memory less
-    /// and make sequences wait for each other. `None`: as many as the places can use, at most half
-    /// of the memory that is free.
+    /// and make sequences wait for each other; their memory is taken at the start. `None`: as many as
+    /// the places can use, at most half of the memory that is free, taken as it is used.
     pub kv_tokens: Option<usize>,
 }
 

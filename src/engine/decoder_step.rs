@@ -29,6 +29,10 @@ impl StepModel for Decoder {
         Decoder::new_pool(self, blocks)
     }
 
+    fn populate(&self, pool: &KvPool) {
+        pool.populate();
+    }
+
     fn identity(&self, adapter: Option<&Arc<LoraAdapter>>) -> Option<u64> {
         adapter.map_or(Some(BASE), |adapter| adapter.generation())
     }

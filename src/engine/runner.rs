@@ -48,8 +48,12 @@ impl<M: StepModel> Runner<M> {
         gate: Arc<Gate>,
         blocks: usize,
     ) -> Self {
+        let pool = model.new_pool(blocks);
+        if config.kv_tokens.is_some() {
+            model.populate(&pool);
+        }
         Self {
-            pool: model.new_pool(blocks),
+            pool,
             places: Places::new(config, blocks),
             model,
             gate,

@@ -28,6 +28,9 @@ pub trait StepModel: Send + Sync + 'static {
     /// A pool of so many blocks.
     fn new_pool(&self, blocks: usize) -> Self::Pool;
 
+    /// Takes the memory of a pool now instead of when it is used.
+    fn populate(&self, _pool: &Self::Pool) {}
+
     /// Names the parameters that compute rows with this adapter: never again by another adapter,
     /// nor after they have changed. `None` if they may change, so that nothing may be kept.
     fn identity(&self, adapter: Option<&Arc<Self::Adapter>>) -> Option<u64>;

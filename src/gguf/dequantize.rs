@@ -8,24 +8,30 @@ use super::super_blocks;
 
 /// The numbers of whole blocks; bytes beyond the last whole one are left out.
 pub fn dequantize(format: BlockFormat, bytes: &[u8]) -> Vec<f32> {
+    let mut out = Vec::new();
+    dequantize_into(format, bytes, &mut out);
+    out
+}
+
+/// The same, in place of what `out` holds.
+pub fn dequantize_into(format: BlockFormat, bytes: &[u8], out: &mut Vec<f32>) {
     let count = bytes.len() / format.block_bytes() * format.block_len();
-    let mut out = vec![0.0; count];
+    out.resize(count, 0.0);
     match format {
-        BlockFormat::F32 => each::<4, 1>(bytes, &mut out, |b, y| y[0] = f32::from_le_bytes(*b)),
-        BlockFormat::F16 => each::<2, 1>(bytes, &mut out, |b, y| y[0] = half(*b)),
-        BlockFormat::Bf16 => each::<2, 1>(bytes, &mut out, |b, y| {
+        BlockFormat::F32 => each::<4, 1>(bytes, out, |b, y| y[0] = f32::from_le_bytes(*b)),
+        BlockFormat::F16 => each::<2, 1>(bytes, out, |b, y| y[0] = half(*b)),
+        BlockFormat::Bf16 => each::<2, 1>(bytes, out, |b, y| {
             y[0] = bf16::from_le_bytes(*b).to_f32();
         }),
-        BlockFormat::Q4_0 => each::<18, 32>(bytes, &mut out, q4_0),
-        BlockFormat::Q4_1 => each::<20, 32>(bytes, &mut out, q4_1),
-        BlockFormat::Q5_0 => each::<22, 32>(bytes, &mut out, q5_0),
-        BlockFormat::Q5_1 => each::<24, 32>(bytes, &mut out, q5_1),
-        BlockFormat::Q8_0 => each::<34, 32>(bytes, &mut out, q8_0),
-        BlockFormat::Q4K => each::<144, 256>(bytes, &mut out, super_blocks::q4_k),
-        BlockFormat::Q5K => each::<176, 256>(bytes, &mut out, super_blocks::q5_k),
-        BlockFormat::Q6K => each::<210, 256>(bytes, &mut out, super_blocks::q6_k),
+        BlockFormat::Q4_0 => each::<18, 32>(bytes, out, q4_0),
+        BlockFormat::Q4_1 => each::<20, 32>(bytes, out, q4_1),
+        BlockFormat::Q5_0 => each::<22, 32>(bytes, out, q5_0),
+        BlockFormat::Q5_1 => each::<24, 32>(bytes, out, q5_1),
+        BlockFormat::Q8_0 => each::<34, 32>(bytes, out, q8_0),
+        BlockFormat::Q4K => each::<144, 256>(bytes, out, super_blocks::q4_k),
+        BlockFormat::Q5K => each::<176, 256>(bytes, out, super_blocks::q5_k),
+        BlockFormat::Q6K => each::<210, 256>(bytes, out, super_blocks::q6_k),
     }
-    out
 }
 
 fn each<const BYTES: usize, const LEN: usize>(

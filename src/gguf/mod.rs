@@ -12,7 +12,7 @@ mod format;
 mod metadata;
 mod super_blocks;
 
-pub use dequantize::dequantize;
+pub use dequantize::{dequantize, dequantize_into};
 pub use error::GgufError;
 pub use file::{GgufFile, GgufTensor, is_gguf};
 pub use format::BlockFormat;

@@ -13,6 +13,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::storage::{elements, with_elements};
+pub(super) use blocks::HeadRows;
 use blocks::{COLS, HeadMatrix, padded};
 use heads::{BackwardInputs, HeadGradients, HeadInputs, head_backward, head_forward};
 
@@ -61,24 +62,35 @@ pub fn causal_attention(
     spans: &Arc<[SpanRange]>,
     shape: AttentionShape,
 ) -> Result<Tensor> {
-    let covered: usize = spans.iter().map(|s| s.len).sum();
-    if covered != q.dim(0)? {
-        bail!("attention: spans cover {covered} tokens of {}", q.dim(0)?);
-    }
-    let op = CausalAttention {
-        spans: spans.clone(),
-        shape,
-    };
+    let op = CausalAttention::new(spans, shape, q.dim(0)?)?;
     q.contiguous()?
         .apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
 
-struct CausalAttention {
+/// Rows of one task that copies.
+const ROWS_PER_TASK: usize = 16;
+
+#[derive(Clone)]
+pub(super) struct CausalAttention {
     spans: Arc<[SpanRange]>,
     shape: AttentionShape,
 }
 
 impl CausalAttention {
+    /// Attention inside these spans, which cover `tokens` rows.
+    pub(super) fn new(
+        spans: &Arc<[SpanRange]>,
+        shape: AttentionShape,
+        tokens: usize,
+    ) -> Result<Self> {
+        let covered: usize = spans.iter().map(|s| s.len).sum();
+        if covered != tokens {
+            bail!("attention: spans cover {covered} tokens of {tokens}");
+        }
+        let spans = spans.clone();
+        Ok(Self { spans, shape })
+    }
+
     /// (span, query head) pairs, the unit of parallel work.
     fn tasks(&self) -> Vec<(SpanRange, usize)> {
         let heads = 0..self.shape.heads;
@@ -88,26 +100,49 @@ impl CausalAttention {
             .collect()
     }
 
-    fn group(&self) -> usize {
-        self.shape.heads / self.shape.kv_heads
+    /// For each token, the first task of its span and its row there.
+    fn places(&self) -> Vec<(usize, usize)> {
+        let each = self.spans.iter().enumerate();
+        each.flat_map(|(index, span)| (0..span.len).map(move |row| (index, row)))
+            .map(|(index, row)| (index * self.shape.heads, row))
+            .collect()
     }
 
-    fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    /// Numbers of a token's queries, and of its keys.
+    fn widths(&self) -> (usize, usize) {
         let AttentionShape {
             heads,
             kv_heads,
             head_dim,
-            scale,
             ..
         } = self.shape;
-        let tasks = self.tasks();
-        let results: Vec<Vec<f32>> = tasks
+        (heads * head_dim, kv_heads * head_dim)
+    }
+
+    fn dense<'a>(&self, q: &'a [f32], k: &'a [f32], v: &'a [f32]) -> [HeadRows<'a>; 3] {
+        let (width, kv_width) = self.widths();
+        [
+            HeadRows::dense(q, width),
+            HeadRows::dense(k, kv_width),
+            HeadRows::dense(v, kv_width),
+        ]
+    }
+
+    fn group(&self) -> usize {
+        self.shape.heads / self.shape.kv_heads
+    }
+
+    /// Writes (tokens, heads, head_dim), dense.
+    pub(super) fn forward(&self, [q, k, v]: [HeadRows<'_>; 3], out: &mut [f32]) {
+        let dim = self.shape.head_dim;
+        let results: Vec<Vec<f32>> = self
+            .tasks()
             .par_iter()
             .map(|(span, head)| {
                 let kv_head = head / self.group();
-                let q = HeadMatrix::gather(q, *span, heads, *head, head_dim).scaled(scale);
-                let k = HeadMatrix::gather(k, *span, kv_heads, kv_head, head_dim);
-                let v = HeadMatrix::gather(v, *span, kv_heads, kv_head, head_dim);
+                let q = HeadMatrix::gather(q, *span, *head, dim).scaled(self.shape.scale);
+                let k = HeadMatrix::gather(k, *span, kv_head, dim);
+                let v = HeadMatrix::gather(v, *span, kv_head, dim);
                 let mut out = vec![0f32; q.rows.len()];
                 let inputs = HeadInputs {
                     q: &q,
@@ -120,30 +155,28 @@ impl CausalAttention {
                 out
             })
             .collect();
-        let mut out = vec![0f32; q.len()];
-        for ((span, head), rows) in tasks.iter().zip(&results) {
-            scatter(rows, *span, (heads, *head, head_dim), &mut out);
-        }
-        out
+        out.par_chunks_mut(self.shape.heads * dim)
+            .zip(self.places())
+            .with_min_len(ROWS_PER_TASK)
+            .for_each(|(row, (task, i))| {
+                for (head, to) in row.chunks_exact_mut(dim).enumerate() {
+                    to.copy_from_slice(head_row(&results[task + head], i, dim));
+                }
+            });
     }
 
-    fn backward(&self, q: &[f32], k: &[f32], v: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
-        let AttentionShape {
-            heads,
-            kv_heads,
-            head_dim,
-            scale,
-            ..
-        } = self.shape;
-        let tasks = self.tasks();
-        let results: Vec<HeadGradients> = tasks
+    /// Gradients for every (span, query head), from those of the output.
+    pub(super) fn backward(&self, [q, k, v]: [HeadRows<'_>; 3], grad: HeadRows<'_>) -> Backward {
+        let dim = self.shape.head_dim;
+        let heads = self
+            .tasks()
             .par_iter()
             .map(|(span, head)| {
                 let kv_head = head / self.group();
-                let q = HeadMatrix::gather(q, *span, heads, *head, head_dim).scaled(scale);
-                let grad = HeadMatrix::gather(grad, *span, heads, *head, head_dim);
-                let k = HeadMatrix::gather(k, *span, kv_heads, kv_head, head_dim);
-                let v = HeadMatrix::gather(v, *span, kv_heads, kv_head, head_dim);
+                let q = HeadMatrix::gather(q, *span, *head, dim).scaled(self.shape.scale);
+                let grad = HeadMatrix::gather(grad, *span, *head, dim);
+                let k = HeadMatrix::gather(k, *span, kv_head, dim);
+                let v = HeadMatrix::gather(v, *span, kv_head, dim);
                 let zeros = || vec![0f32; q.rows.len()];
                 let mut out = HeadGradients {
                     q: zeros(),
@@ -168,34 +201,50 @@ impl CausalAttention {
                 out
             })
             .collect();
-        let (mut dq, mut dk, mut dv) = (
-            vec![0f32; q.len()],
-            vec![0f32; k.len()],
-            vec![0f32; v.len()],
-        );
-        for ((span, head), part) in tasks.iter().zip(&results) {
-            let kv_head = head / self.group();
-            scatter(&part.q, *span, (heads, *head, head_dim), &mut dq);
-            scatter(&part.k, *span, (kv_heads, kv_head, head_dim), &mut dk);
-            scatter(&part.v, *span, (kv_heads, kv_head, head_dim), &mut dv);
+        Backward {
+            heads,
+            places: self.places(),
+            group: self.group(),
+            dim,
         }
-        [dq, dk, dv]
     }
 }
 
-/// Adds one head's padded rows to their place in a packed (tokens, heads, head_dim) buffer.
-fn scatter(rows: &[f32], span: SpanRange, place: (usize, usize, usize), out: &mut [f32]) {
-    let (heads, head, dim) = place;
-    for (i, row) in rows
-        .chunks_exact(padded(dim, COLS))
-        .take(span.len)
-        .enumerate()
-    {
-        let at = ((span.start + i) * heads + head) * dim;
-        out[at..at + dim]
-            .iter_mut()
-            .zip(row)
-            .for_each(|(sum, x)| *sum += x);
+/// One token's row of one head's padded rows.
+fn head_row(rows: &[f32], i: usize, dim: usize) -> &[f32] {
+    &rows[i * padded(dim, COLS)..][..dim]
+}
+
+/// The gradients of all heads, to be written token by token.
+pub(super) struct Backward {
+    heads: Vec<HeadGradients>,
+    places: Vec<(usize, usize)>,
+    group: usize,
+    dim: usize,
+}
+
+impl Backward {
+    /// Writes one token's gradients: (heads, head_dim) of q, (kv_heads, head_dim) of k and of v. Query
+    /// heads that share keys add up in their order.
+    pub(super) fn write(&self, token: usize, [q, k, v]: [&mut [f32]; 3]) {
+        let (task, i) = self.places[token];
+        for (head, to) in q.chunks_exact_mut(self.dim).enumerate() {
+            to.copy_from_slice(head_row(&self.heads[task + head].q, i, self.dim));
+        }
+        let sum = |rows: fn(&HeadGradients) -> &[f32], to: &mut [f32]| {
+            for (kv_head, to) in to.chunks_exact_mut(self.dim).enumerate() {
+                let first = task + kv_head * self.group;
+                let mut each = self.heads[first..first + self.group]
+                    .iter()
+                    .map(|head| head_row(rows(head), i, self.dim));
+                to.copy_from_slice(each.next().unwrap_or_default());
+                for more in each {
+                    to.iter_mut().zip(more).for_each(|(sum, x)| *sum += x);
+                }
+            }
+        };
+        sum(|head| &head.k, k);
+        sum(|head| &head.v, v);
     }
 }
 
@@ -214,7 +263,8 @@ impl CustomOp3 for CausalAttention {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (q, k) = (elements(q, q_layout)?, elements(k, k_layout)?);
-        let out = self.forward(q, k, elements(v, v_layout)?);
+        let mut out = vec![0f32; q.len()];
+        self.forward(self.dense(q, k, elements(v, v_layout)?), &mut out);
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))
     }
 
@@ -226,13 +276,24 @@ impl CustomOp3 for CausalAttention {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dq, dk, dv] = with_elements(q, |q| {
+        let (width, kv_width) = self.widths();
+        let mut dq = vec![0f32; q.elem_count()];
+        let (mut dk, mut dv) = (vec![0f32; k.elem_count()], vec![0f32; k.elem_count()]);
+        let found = with_elements(q, |q| {
             with_elements(k, |k| {
                 with_elements(v, |v| {
-                    with_elements(grad, |grad| self.backward(q, k, v, grad))
+                    with_elements(grad, |grad| {
+                        self.backward(self.dense(q, k, v), HeadRows::dense(grad, width))
+                    })
                 })
             })
         })????;
+        let rows = dq
+            .par_chunks_mut(width)
+            .zip(dk.par_chunks_mut(kv_width).zip(dv.par_chunks_mut(kv_width)));
+        rows.with_min_len(ROWS_PER_TASK)
+            .enumerate()
+            .for_each(|(token, (q, (k, v)))| found.write(token, [q, k, v]));
         Ok((
             Some(Tensor::from_vec(dq, q.shape(), q.device())?),
             Some(Tensor::from_vec(dk, k.shape(), k.device())?),

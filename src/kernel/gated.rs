@@ -27,34 +27,32 @@ struct Gated(Activation);
 
 const TASK: usize = 8192;
 
-/// The activation and its derivative.
+/// `x * sigmoid(x)` and its derivative.
 #[inline(always)]
-fn value_and_slope<const FMA: bool>(kind: Activation, x: f32) -> (f32, f32) {
-    match kind {
-        Activation::Silu => {
-            let s = 1.0 / (1.0 + exp::<FMA>(-x));
-            (x * s, s * (1.0 + x * (1.0 - s)))
-        }
-        Activation::GeluTanh => {
-            const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
-            const CUBE: f32 = 0.044_715;
-            let inner = ROOT * (x + CUBE * x * x * x);
-            // tanh by way of exp of a non-positive number, so that nothing overflows
-            let e = exp::<FMA>(-2.0 * inner.abs());
-            let tanh = ((1.0 - e) / (1.0 + e)).copysign(inner);
-            let slope = ROOT * (1.0 + 3.0 * CUBE * x * x);
-            (
-                0.5 * x * (1.0 + tanh),
-                0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope,
-            )
-        }
-        Activation::Gelu => {
-            let cdf =
-                0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x as f64 / std::f64::consts::SQRT_2));
-            let density = (-0.5 * (x as f64) * (x as f64)).exp() * 0.398_942_280_401_432_7;
-            ((x as f64 * cdf) as f32, (cdf + x as f64 * density) as f32)
-        }
-    }
+fn silu<const FMA: bool>(x: f32) -> (f32, f32) {
+    let s = 1.0 / (1.0 + exp::<FMA>(-x));
+    (x * s, s * (1.0 + x * (1.0 - s)))
+}
+
+#[inline(always)]
+fn gelu_tanh<const FMA: bool>(x: f32) -> (f32, f32) {
+    const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
+    const CUBE: f32 = 0.044_715;
+    let inner = ROOT * (x + CUBE * x * x * x);
+    // tanh by way of exp of a non-positive number, so that nothing overflows
+    let e = exp::<FMA>(-2.0 * inner.abs());
+    let tanh = ((1.0 - e) / (1.0 + e)).copysign(inner);
+    let slope = ROOT * (1.0 + 3.0 * CUBE * x * x);
+    (
+        0.5 * x * (1.0 + tanh),
+        0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope,
+    )
+}
+
+fn gelu(x: f32) -> (f32, f32) {
+    let cdf = 0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x as f64 / std::f64::consts::SQRT_2));
+    let density = (-0.5 * (x as f64) * (x as f64)).exp() * 0.398_942_280_401_432_7;
+    ((x as f64 * cdf) as f32, (cdf + x as f64 * density) as f32)
 }
 
 simd_dispatch! {
@@ -64,31 +62,70 @@ simd_dispatch! {
 
 #[inline(always)]
 fn forward_body<const FMA: bool>(gate: &[f32], up: &[f32], kind: Activation, out: &mut [f32]) {
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        *out = value_and_slope::<FMA>(kind, *gate).0 * up;
+    match kind {
+        Activation::Silu => gated_by(silu::<FMA>, gate, up, out),
+        Activation::GeluTanh => gated_by(gelu_tanh::<FMA>, gate, up, out),
+        Activation::Gelu => gated_by(gelu, gate, up, out),
     }
 }
 
-struct Inputs<'a> {
-    gate: &'a [f32],
-    up: &'a [f32],
-    grad: &'a [f32],
+#[inline(always)]
+fn gated_by(activation: impl Fn(f32) -> (f32, f32), gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = activation(*gate).0 * up;
+    }
+}
+
+/// What gradients are made of; slices of one length.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub(super) gate: &'a [f32],
+    pub(super) up: &'a [f32],
+    /// The gradient of what came out.
+    pub(super) grad: &'a [f32],
 }
 
 simd_dispatch! {
-    fn backward(inputs: Inputs<'_>, kind: Activation, d_gate: &mut [f32], d_up: &mut [f32]) = backward_body;
+    /// Gradients of `gate` and `up`, and `activation(gate) * up` once more.
+    pub(super) fn gated_back(
+        inputs: Inputs<'_>,
+        kind: Activation,
+        d_gate: &mut [f32],
+        d_up: &mut [f32],
+        out: &mut [f32],
+    ) = gated_back_body;
 }
 
 #[inline(always)]
-fn backward_body<const FMA: bool>(
+fn gated_back_body<const FMA: bool>(
     inputs: Inputs<'_>,
     kind: Activation,
     d_gate: &mut [f32],
     d_up: &mut [f32],
+    out: &mut [f32],
 ) {
-    let Inputs { gate, up, grad } = inputs;
-    for i in 0..grad.len() {
-        let (value, slope) = value_and_slope::<FMA>(kind, gate[i]);
+    match kind {
+        Activation::Silu => back_by(silu::<FMA>, inputs, d_gate, d_up, out),
+        Activation::GeluTanh => back_by(gelu_tanh::<FMA>, inputs, d_gate, d_up, out),
+        Activation::Gelu => back_by(gelu, inputs, d_gate, d_up, out),
+    }
+}
+
+/// One loop for each activation: with the choice inside, it is not made of vectors.
+#[inline(always)]
+fn back_by(
+    activation: impl Fn(f32) -> (f32, f32),
+    Inputs { gate, up, grad }: Inputs<'_>,
+    d_gate: &mut [f32],
+    d_up: &mut [f32],
+    out: &mut [f32],
+) {
+    let len = grad.len();
+    let (gate, up) = (&gate[..len], &up[..len]);
+    let (d_gate, d_up, out) = (&mut d_gate[..len], &mut d_up[..len], &mut out[..len]);
+    for i in 0..len {
+        let (value, slope) = activation(gate[i]);
+        out[i] = value * up[i];
         d_up[i] = grad[i] * value;
         d_gate[i] = grad[i] * up[i] * slope;
     }
@@ -143,7 +180,8 @@ impl CustomOp2 for Gated {
                         .zip(d_up.par_chunks_mut(TASK))
                         .zip(inputs)
                         .for_each(|((d_gate, d_up), inputs)| {
-                            backward(inputs, self.0, d_gate, d_up);
+                            let mut out = vec![0f32; d_up.len()];
+                            gated_back(inputs, self.0, d_gate, d_up, &mut out);
                         });
                 })
             })

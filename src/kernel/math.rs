@@ -14,8 +14,11 @@ pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
+    // 1.5 * 2^23: a sum with it is a whole number, whose low bits are those of the number itself.
+    const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.336, 88.376);
-    let k = (clamped * std::f32::consts::LOG2_E).round_ties_even();
+    let shifted = mul_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
+    let k = shifted - ROUND;
     let r = mul_add::<FMA>(k, -LN2_LOW, mul_add::<FMA>(k, -LN2_HIGH, clamped));
     let mut p = 1.0 / 5040.0;
     p = mul_add::<FMA>(p, r, 1.0 / 720.0);
@@ -26,7 +29,7 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     p = mul_add::<FMA>(p, r, 1.0);
     p = mul_add::<FMA>(p, r, 1.0);
     // `k` lies in [-126, 128): the exponent field stays within a normal number.
-    let scale = f32::from_bits(((k as i32 + 127) << 23) as u32);
+    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
     let value = p * scale;
     if x < -87.336 { 0.0 } else { value }
 }

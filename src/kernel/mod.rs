@@ -7,20 +7,25 @@
 #[macro_use]
 mod dispatch;
 mod attention;
+mod buffers;
 mod gated;
 mod head;
 mod math;
 pub mod matmul;
 mod norm;
+mod pages;
 mod rope;
 pub mod row;
 mod storage;
+pub mod sublayer;
 pub mod team;
 
 pub use attention::{AttentionShape, SpanRange, causal_attention};
+pub use buffers::BufferPool;
 pub use gated::{Activation, gated};
-pub use head::{HeadSettings, token_logprobs};
+pub use head::{HeadSettings, HeadWeight, token_logprobs};
 pub use norm::rms_norm;
+pub use pages::{Pages, Zeroed};
 pub use rope::{RopeTable, rope};
 pub use storage::with_elements;
 

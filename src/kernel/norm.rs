@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::math::{dot, mul_add};
+use super::math::{LANES, dot, fold, mul_add};
 use super::storage::{elements, with_elements};
 
 /// `x / rms(x) * (weight + offset)` over the last dimension.
@@ -91,6 +91,58 @@ fn backward_body<const FMA: bool>(
         let shared = dot::<FMA>(&scaled, x) * scale * scale / width as f32;
         for i in 0..width {
             dx[i] = scale * mul_add::<FMA>(-shared, x[i], scaled[i]);
+        }
+    }
+}
+
+/// The sum of `x * grad * (weight + offset)`.
+#[inline(always)]
+fn shared_part<const FMA: bool>((x, grad): (&[f32], &[f32]), weight: &[f32], offset: f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (xs, x_rest) = x.as_chunks::<LANES>();
+    let (grads, grad_rest) = grad.as_chunks::<LANES>();
+    let (weights, weight_rest) = weight.as_chunks::<LANES>();
+    for ((x, grad), weight) in xs.iter().zip(grads).zip(weights) {
+        for i in 0..LANES {
+            lanes[i] = mul_add::<FMA>(grad[i] * (weight[i] + offset), x[i], lanes[i]);
+        }
+    }
+    let rest = x_rest.iter().zip(grad_rest).zip(weight_rest);
+    for (i, ((x, grad), weight)) in rest.enumerate() {
+        lanes[i] = mul_add::<FMA>(grad * (weight + offset), *x, lanes[i]);
+    }
+    fold(lanes)
+}
+
+simd_dispatch! {
+    /// Adds the input's gradient, row by row, to `sum`; the weight gets none.
+    pub(super) fn norm_back_onto(
+        x: &[f32],
+        grad: &[f32],
+        weight: &[f32],
+        norm: &RmsNorm,
+        sum: &mut [f32],
+    ) = back_onto_body;
+}
+
+#[inline(always)]
+fn back_onto_body<const FMA: bool>(
+    x: &[f32],
+    grad: &[f32],
+    weight: &[f32],
+    norm: &RmsNorm,
+    sum: &mut [f32],
+) {
+    let width = weight.len();
+    let each = x.chunks_exact(width).zip(grad.chunks_exact(width));
+    for ((x, grad), sum) in each.zip(sum.chunks_exact_mut(width)) {
+        let (x, grad, sum) = (&x[..width], &grad[..width], &mut sum[..width]);
+        let scale = inverse_rms::<FMA>(x, norm.eps);
+        let shared = shared_part::<FMA>((x, grad), weight, norm.offset);
+        let shared = shared * scale * scale / width as f32;
+        for i in 0..width {
+            let scaled = grad[i] * (weight[i] + norm.offset);
+            sum[i] += scale * mul_add::<FMA>(-shared, x[i], scaled);
         }
     }
 }

@@ -38,6 +38,19 @@ impl RopeTable {
         rotate(row, head_dim, self.angles(position));
     }
 
+    /// Undoes `rotate`, for gradients.
+    pub(super) fn rotate_back(&self, row: &mut [f32], head_dim: usize, position: usize) {
+        let angles = self.angles(position);
+        rotate(
+            row,
+            head_dim,
+            Angles {
+                sign: -1.0,
+                ..angles
+            },
+        );
+    }
+
     /// Cosines and sines of one position.
     fn angles(&self, position: usize) -> Angles<'_> {
         let at = position * self.half..(position + 1) * self.half;
@@ -46,6 +59,30 @@ impl RopeTable {
             sin: &self.sin[at],
             sign: 1.0,
         }
+    }
+
+    /// Refuses tokens of heads that this table cannot rotate.
+    pub(super) fn check(
+        &self,
+        (tokens, head_dim): (usize, usize),
+        positions: &[u32],
+    ) -> Result<()> {
+        if tokens != positions.len() {
+            bail!("rope: {tokens} tokens but {} positions", positions.len());
+        }
+        if head_dim < 2 * self.half {
+            bail!(
+                "rope: head of {head_dim} is narrower than {} rotated dimensions",
+                2 * self.half
+            );
+        }
+        if let Some(position) = positions.iter().find(|p| **p as usize >= self.positions()) {
+            bail!(
+                "rope: position {position} is past the table's {} positions",
+                self.positions()
+            );
+        }
+        Ok(())
     }
 
     /// Number of positions tabulated.
@@ -85,21 +122,7 @@ fn rotate_body<const FMA: bool>(row: &mut [f32], head_dim: usize, angles: Angles
 /// Rotates `x`, (tokens, heads, head_dim) f32, by each token's position.
 pub fn rope(x: &Tensor, table: &Arc<RopeTable>, positions: &Arc<[u32]>) -> Result<Tensor> {
     let (tokens, _, head_dim) = x.dims3()?;
-    if tokens != positions.len() {
-        bail!("rope: {tokens} tokens but {} positions", positions.len());
-    }
-    if head_dim < 2 * table.half {
-        bail!(
-            "rope: head of {head_dim} is narrower than {} rotated dimensions",
-            2 * table.half
-        );
-    }
-    if let Some(position) = positions.iter().find(|p| **p as usize >= table.positions()) {
-        bail!(
-            "rope: position {position} is past the table's {} positions",
-            table.positions()
-        );
-    }
+    table.check((tokens, head_dim), positions)?;
     let rotation = Rotation {
         table: table.clone(),
         positions: positions.clone(),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::kernel::matmul::{Packing, Precision};
-use crate::kernel::{HeadSettings, RopeTable, SpanRange, token_logprobs};
+use crate::kernel::sublayer::Stack;
+use crate::kernel::{BufferPool, HeadSettings, RopeTable, SpanRange, token_logprobs};
 use crate::types::TokenId;
 
 use super::ModelError;
@@ -37,6 +38,8 @@ pub struct Decoder {
     head: Linear,
     pub(super) ropes: Vec<Arc<RopeTable>>,
     packing: Packing,
+    /// What passes with a graph work in.
+    buffers: Arc<BufferPool>,
     /// The same tensors for serving; none while any of them changes in training.
     pub(super) served: Option<Served>,
 }
@@ -132,6 +135,7 @@ impl Decoder {
             norm,
             ropes,
             packing: settings.packing,
+            buffers: Arc::default(),
             config,
         })
     }
@@ -149,14 +153,20 @@ impl Decoder {
     /// A pool for the keys and values of `blocks * BLOCK_TOKENS` tokens.
     pub fn new_pool(&self, blocks: usize) -> KvPool {
         let heads = (self.config.num_kv_heads, self.config.head_dim);
-        let numbers = KvNumbers::beside(self.packing);
-        KvPool::new(numbers, self.config.num_layers(), heads, blocks)
+        KvPool::new(self.kv_numbers(), self.config.num_layers(), heads, blocks)
+    }
+
+    /// In what numbers keys and values are kept: a file can hold its layers in others than asked for.
+    fn kv_numbers(&self) -> KvNumbers {
+        let first = self.served.as_ref().and_then(|it| it.layers.first());
+        let packing = first.map_or(self.packing, |it| it.output.matrix.packing());
+        KvNumbers::beside(packing)
     }
 
     /// Bytes that a pool needs for one token.
     pub fn token_bytes(&self) -> usize {
         let width = self.config.num_kv_heads * self.config.head_dim;
-        2 * self.config.num_layers() * width * KvNumbers::beside(self.packing).bytes()
+        2 * self.config.num_layers() * width * self.kv_numbers().bytes()
     }
 
     /// Path, outputs and inputs of every linear layer that an adapter can change.
@@ -198,12 +208,26 @@ impl Decoder {
     pub fn forward(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
         self.check(batch)?;
         let segments = batch.segments();
-        let pass = pass(batch, &segments);
+        let pass = self.pass(batch, &segments);
         let mut x = self.embed(batch)?;
+        if let Some(stack) = self.stack(&pass)? {
+            return self.norm.forward(&stack.run(&x)?);
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &pass, self.rope(index))?;
         }
         self.norm.forward(&x)
+    }
+
+    /// All layers as one node of the graph, where nothing of them is trained.
+    fn stack(&self, pass: &Pass<'_>) -> Result<Option<Stack>, ModelError> {
+        let mut stack = Stack::new(&self.buffers);
+        for (index, layer) in self.layers.iter().enumerate() {
+            if !layer.push_onto(&mut stack, pass, self.rope(index))? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stack))
     }
 
     /// The first layer's input, (tokens, hidden).
@@ -261,7 +285,8 @@ impl Decoder {
             softcap: self.config.final_softcap,
             precision: self.packing.precision(),
         };
-        let weight = self.head.weight().ok_or_else(|| ModelError::Tensor {
+        let weight = self.head.head_weight(&self.buffers);
+        let weight = weight.ok_or_else(|| ModelError::Tensor {
             name: "lm_head.weight".to_owned(),
             reason: "was packed for serving alone and has no gradient".to_owned(),
         })?;
@@ -272,17 +297,18 @@ impl Decoder {
             settings,
         )?)
     }
-}
 
-/// What all layers of a pass share.
-fn pass<'a>(batch: &ForwardBatch, segments: &'a [Segment]) -> Pass<'a> {
-    let spans = batch.spans.iter().map(|s| SpanRange {
-        start: s.start,
-        len: s.len,
-    });
-    Pass {
-        positions: Arc::from(batch.positions.as_slice()),
-        spans: spans.collect(),
-        segments,
+    /// What all layers of a pass share.
+    fn pass<'a>(&'a self, batch: &ForwardBatch, segments: &'a [Segment]) -> Pass<'a> {
+        let spans = batch.spans.iter().map(|s| SpanRange {
+            start: s.start,
+            len: s.len,
+        });
+        Pass {
+            positions: Arc::from(batch.positions.as_slice()),
+            spans: spans.collect(),
+            segments,
+            buffers: &self.buffers,
+        }
     }
 }

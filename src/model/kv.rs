@@ -2,9 +2,9 @@
 //!
 //! Who owns which block is not decided here: a forward pass is told by each sequence's table.
 
-use crate::kernel::BLOCK_TOKENS;
 use crate::kernel::matmul::{Packing, Precision};
-use crate::kernel::team::{CachedBlocks, Kept};
+use crate::kernel::team::{CachedBlocks, Kept, Rows};
+use crate::kernel::{BLOCK_TOKENS, Pages};
 
 use super::serving::Workspace;
 
@@ -41,48 +41,19 @@ impl KvNumbers {
 /// Blocks of keys and values in every layer, and what passes over them work with. Memory is the
 /// system's until a block is first written.
 pub struct KvPool {
-    layers: Vec<LayerPool>,
-    heads: (usize, usize),
+    numbers: Numbers,
+    layers: usize,
+    kv_heads: usize,
+    /// Numbers of one head's keys of a block, and of its values.
+    width: usize,
     blocks: usize,
     workspace: Workspace,
 }
 
-/// One layer's.
-enum LayerPool {
-    F32(Pool<f32>),
-    Bf16(Pool<u16>),
-}
-
-/// Laid out as [`Kept`] says.
-struct Pool<T> {
-    keys: Vec<T>,
-    values: Vec<T>,
-}
-
-impl LayerPool {
-    fn new(numbers: KvNumbers, size: usize) -> Self {
-        match numbers {
-            KvNumbers::F32 => Self::F32(Pool {
-                keys: vec![0.0; size],
-                values: vec![0.0; size],
-            }),
-            KvNumbers::Bf16 => Self::Bf16(Pool {
-                keys: vec![0; size],
-                values: vec![0; size],
-            }),
-        }
-    }
-
-    fn cached(&mut self, blocks: usize, heads: (usize, usize)) -> CachedBlocks<'_> {
-        match self {
-            Self::F32(Pool { keys, values }) => {
-                CachedBlocks::F32(Kept::new(keys, values, blocks, heads))
-            }
-            Self::Bf16(Pool { keys, values }) => {
-                CachedBlocks::Bf16(Kept::new(keys, values, blocks, heads))
-            }
-        }
-    }
+/// The keys and the values, laid out as [`Kept`] says.
+enum Numbers {
+    F32(Pages<f32>, Pages<f32>),
+    Bf16(Pages<u16>, Pages<u16>),
 }
 
 impl KvPool {
@@ -90,16 +61,33 @@ impl KvPool {
     pub(super) fn new(
         numbers: KvNumbers,
         layers: usize,
-        heads: (usize, usize),
+        (kv_heads, head_dim): (usize, usize),
         blocks: usize,
     ) -> Self {
-        let size = blocks * heads.0 * BLOCK_TOKENS * heads.1;
-        let layers = std::iter::repeat_with(|| LayerPool::new(numbers, size)).take(layers);
+        let width = BLOCK_TOKENS * head_dim;
+        let size = blocks * layers * kv_heads * width;
         Self {
-            layers: layers.collect(),
-            heads,
+            numbers: match numbers {
+                KvNumbers::F32 => Numbers::F32(Pages::new(size), Pages::new(size)),
+                KvNumbers::Bf16 => Numbers::Bf16(Pages::new(size), Pages::new(size)),
+            },
+            layers,
+            kv_heads,
+            width,
             blocks,
             workspace: Workspace::default(),
+        }
+    }
+
+    /// Takes the memory of all blocks now, so that none is missing later and the first to write to
+    /// a block need not wait for it.
+    pub fn populate(&self) {
+        let populated = match &self.numbers {
+            Numbers::F32(keys, values) => keys.populate().and_then(|()| values.populate()),
+            Numbers::Bf16(keys, values) => keys.populate().and_then(|()| values.populate()),
+        };
+        if let Err(error) = populated {
+            tracing::warn!(%error, "memory for keys and values is taken when it is used");
         }
     }
 
@@ -108,11 +96,30 @@ impl KvPool {
         self.blocks
     }
 
-    /// What a pass works with, and the blocks of each layer.
-    pub(super) fn parts(&mut self) -> (&mut Workspace, Vec<CachedBlocks<'_>>) {
-        let (blocks, heads) = (self.blocks, self.heads);
-        let layers = self.layers.iter_mut();
-        let cached = layers.map(|layer| layer.cached(blocks, heads)).collect();
-        (&mut self.workspace, cached)
+    /// Lends a pass what it works with, and the blocks of the first layer.
+    pub(super) fn lend<R>(
+        &mut self,
+        pass: impl FnOnce(&mut Workspace, CachedBlocks<'_>) -> R,
+    ) -> R {
+        let rows = self.blocks * self.layers * self.kv_heads;
+        let (workspace, width) = (&mut self.workspace, self.width);
+        match &mut self.numbers {
+            Numbers::F32(keys, values) => {
+                let both = (
+                    &Rows::over(keys, rows, width),
+                    &Rows::over(values, rows, width),
+                );
+                let kept = Kept::new(both, self.layers, self.kv_heads);
+                pass(workspace, CachedBlocks::F32(kept))
+            }
+            Numbers::Bf16(keys, values) => {
+                let both = (
+                    &Rows::over(keys, rows, width),
+                    &Rows::over(values, rows, width),
+                );
+                let kept = Kept::new(both, self.layers, self.kv_heads);
+                pass(workspace, CachedBlocks::Bf16(kept))
+            }
+        }
     }
 }

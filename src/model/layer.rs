@@ -1,11 +1,15 @@
 //! One transformer layer: attention and a gated feed-forward network, each with a residual.
 
+mod frozen;
+mod mlp;
+
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::kernel::sublayer::{FrozenNorm, Stack};
 use crate::kernel::{
-    Activation, AttentionShape, RopeTable, SpanRange, causal_attention, gated, rms_norm, rope,
+    AttentionShape, BufferPool, RopeTable, SpanRange, causal_attention, rms_norm, rope,
     with_elements,
 };
 
@@ -15,6 +19,9 @@ use super::config::DecoderConfig;
 use super::linear::{Linear, LinearSettings, LinearShape};
 use super::serving::{ServedLayer, ServedNorm, Slot};
 use super::tensors::TensorSource;
+
+use frozen::FrozenLayer;
+use mlp::{GateUp, Mlp};
 
 /// A root-mean-square norm with its weight.
 pub(super) struct Norm {
@@ -47,6 +54,20 @@ impl Norm {
         })
     }
 
+    /// Whether it changes in training.
+    fn is_trained(&self) -> bool {
+        self.weight.track_op()
+    }
+
+    /// With a weight that gets no gradient.
+    fn frozen(&self) -> Result<FrozenNorm, ModelError> {
+        Ok(FrozenNorm {
+            weight: with_elements(&self.weight, |weight| Arc::from(weight))?,
+            eps: self.eps,
+            offset: self.offset,
+        })
+    }
+
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, ModelError> {
         Ok(rms_norm(x, &self.weight, self.eps, self.offset)?)
     }
@@ -57,6 +78,7 @@ pub(super) struct Pass<'a> {
     pub(super) positions: Arc<[u32]>,
     pub(super) spans: Arc<[SpanRange]>,
     pub(super) segments: &'a [Segment],
+    pub(super) buffers: &'a Arc<BufferPool>,
 }
 
 pub(super) struct Layer {
@@ -69,6 +91,8 @@ pub(super) struct Layer {
     mlp: Mlp,
     /// After the feed-forward network, before its residual is added.
     mlp_out_norm: Option<Norm>,
+    /// The same with fewer nodes in the graph, where nothing of it is trained.
+    frozen: Option<FrozenLayer>,
 }
 
 impl Layer {
@@ -93,14 +117,17 @@ impl Layer {
         } else {
             (None, after_attention, None)
         };
-        Ok(Self {
+        let mut layer = Self {
             input_norm,
             attention: Attention::load(source, (&at, index), config, settings)?,
             attention_out_norm,
             mlp_norm,
             mlp: Mlp::load(source, &at, config, settings)?,
             mlp_out_norm,
-        })
+            frozen: None,
+        };
+        layer.frozen = FrozenLayer::of(&layer)?;
+        Ok(layer)
     }
 
     /// In plain numbers, unless it changes in training.
@@ -148,6 +175,21 @@ impl Layer {
         }))
     }
 
+    /// Puts it on a stack, if nothing of it is trained and all rows have one adapter or none; whether
+    /// it did.
+    pub(super) fn push_onto(
+        &self,
+        stack: &mut Stack,
+        pass: &Pass<'_>,
+        rope: Option<&Arc<RopeTable>>,
+    ) -> Result<bool, ModelError> {
+        let (Some(frozen), [all]) = (&self.frozen, pass.segments) else {
+            return Ok(false);
+        };
+        frozen.push_onto(stack, pass, rope, all.adapter.as_deref())?;
+        Ok(true)
+    }
+
     /// (tokens, hidden) to (tokens, hidden).
     pub(super) fn forward(
         &self,
@@ -155,6 +197,10 @@ impl Layer {
         pass: &Pass<'_>,
         rope: Option<&Arc<RopeTable>>,
     ) -> Result<Tensor, ModelError> {
+        let mut stack = Stack::new(pass.buffers);
+        if self.push_onto(&mut stack, pass, rope)? {
+            return Ok(stack.run(x)?);
+        }
         let normed = self.input_norm.forward(x)?;
         let mut attended = self.attention.forward(&normed, pass, rope)?;
         if let Some(norm) = &self.attention_out_norm {
@@ -294,74 +340,5 @@ impl Attention {
         let width = self.shape.heads * self.shape.head_dim;
         self.output
             .forward(&attended.reshape(((), width))?, pass.segments)
-    }
-}
-
-struct Mlp {
-    projections: GateUp,
-    down: Linear,
-    activation: Activation,
-    width: usize,
-}
-
-enum GateUp {
-    Separate { gate: Linear, up: Linear },
-    Fused(Linear),
-}
-
-impl Mlp {
-    fn load(
-        source: &mut dyn TensorSource,
-        at: &str,
-        config: &DecoderConfig,
-        settings: LinearSettings,
-    ) -> Result<Self, ModelError> {
-        let (hidden, width, bias) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.mlp_bias,
-        );
-        let mut load = |name: &str, inputs: usize, outputs: usize| {
-            let shape = LinearShape {
-                inputs,
-                outputs,
-                bias,
-            };
-            Linear::load(source, format!("{at}.mlp.{name}"), shape, settings)
-        };
-        let projections = if config.family.has_fused_projections() {
-            GateUp::Fused(load("gate_up_proj", hidden, 2 * width)?)
-        } else {
-            let gate = load("gate_proj", hidden, width)?;
-            GateUp::Separate {
-                gate,
-                up: load("up_proj", hidden, width)?,
-            }
-        };
-        let down = load("down_proj", width, hidden)?;
-        Ok(Self {
-            projections,
-            down,
-            activation: config.activation,
-            width,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor, ModelError> {
-        let (gate, up) = match &self.projections {
-            GateUp::Separate { gate, up } => (
-                gate.forward(x, pass.segments)?,
-                up.forward(x, pass.segments)?,
-            ),
-            GateUp::Fused(both) => {
-                let both = both.forward(x, pass.segments)?;
-                (
-                    both.narrow(1, 0, self.width)?,
-                    both.narrow(1, self.width, self.width)?,
-                )
-            }
-        };
-        self.down
-            .forward(&gated(&gate, &up, self.activation)?, pass.segments)
     }
 }

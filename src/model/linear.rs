@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::kernel::matmul::{PackedMatrix, Packing, Precision, frozen_linear, linear};
-use crate::kernel::with_elements;
+use crate::kernel::sublayer::FrozenMatrix;
+use crate::kernel::{BufferPool, HeadWeight, with_elements};
 
 use super::ModelError;
 use super::batch::Segment;
@@ -21,8 +22,8 @@ pub(super) struct Linear {
 }
 
 enum Kind {
-    /// Packed once; gradients reach the input only, and that only through the (out, in) tensor.
-    Frozen(Arc<PackedMatrix>, Option<Tensor>),
+    /// Packed once; gradients reach the input only, and that only where its transpose is packed too.
+    Frozen(Arc<PackedMatrix>, Option<Arc<PackedMatrix>>),
     /// A variable, (out, in); gradients reach it too.
     Trainable(Tensor, Precision),
 }
@@ -34,7 +35,7 @@ pub(super) struct LinearSettings {
     pub(super) packing: Packing,
     /// Matrices that are stored in blocks stay so, whatever `packing` says.
     pub(super) as_stored: bool,
-    /// Keeps the tensors beside the packed ones, for gradients to pass through.
+    /// Packs the transposes too, for gradients to pass through.
     pub(super) gradients: bool,
 }
 
@@ -109,20 +110,55 @@ impl Linear {
         Ok(Self { path, bias, kind })
     }
 
-    /// Without a bias or gradients.
-    pub(super) fn packed(path: String, matrix: Arc<PackedMatrix>) -> Self {
+    /// Without a bias; with gradients where the transpose is given too.
+    pub(super) fn packed(
+        path: String,
+        matrix: Arc<PackedMatrix>,
+        back: Option<Arc<PackedMatrix>>,
+    ) -> Self {
         Self {
             path,
             bias: None,
-            kind: Kind::Frozen(matrix, None),
+            kind: Kind::Frozen(matrix, back),
         }
     }
 
-    /// The weight, (out, in), unless it was packed alone.
-    pub(super) fn weight(&self) -> Option<&Tensor> {
+    /// Module path in the checkpoint.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether nothing of it is trained, and gradients pass through it.
+    pub(super) fn is_frozen_both_ways(&self) -> bool {
+        let bias = self.bias.as_ref().is_some_and(Tensor::track_op);
+        matches!(self.kind, Kind::Frozen(_, Some(_))) && !bias
+    }
+
+    /// In plain numbers, where gradients pass through it and nothing of it is trained.
+    pub(super) fn frozen_matrix(&self) -> Result<Option<FrozenMatrix>, ModelError> {
+        let Kind::Frozen(packed, Some(back)) = &self.kind else {
+            return Ok(None);
+        };
+        let numbers = |bias: &Tensor| with_elements(bias, |bias| Arc::from(bias));
+        Ok(Some(FrozenMatrix {
+            packed: Arc::clone(packed),
+            back: Arc::clone(back),
+            bias: self.bias.as_ref().map(numbers).transpose()?,
+        }))
+    }
+
+    /// Its weight as an output embedding, unless it was packed for serving alone.
+    pub(super) fn head_weight<'a>(
+        &'a self,
+        buffers: &'a Arc<BufferPool>,
+    ) -> Option<HeadWeight<'a>> {
         match &self.kind {
-            Kind::Frozen(_, weight) => weight.as_ref(),
-            Kind::Trainable(weight, _) => Some(weight),
+            Kind::Frozen(packed, back) => back.as_ref().map(|back| HeadWeight::Frozen {
+                packed,
+                back,
+                buffers,
+            }),
+            Kind::Trainable(weight, _) => Some(HeadWeight::Tensor(weight)),
         }
     }
 
@@ -142,25 +178,28 @@ impl Linear {
     /// (tokens, in) to (tokens, out).
     pub(super) fn forward(&self, x: &Tensor, segments: &[Segment]) -> Result<Tensor, ModelError> {
         let mut y = match &self.kind {
-            Kind::Frozen(packed, weight) => frozen_linear(x, packed, weight.as_ref())?,
+            Kind::Frozen(packed, back) => frozen_linear(x, packed, back.as_ref())?,
             Kind::Trainable(weight, precision) => linear(x, weight, *precision)?,
         };
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(bias)?;
+        let changed = |segment: &Segment| {
+            let adapter = segment.adapter.as_ref();
+            adapter.is_some_and(|adapter| adapter.pair(&self.path).is_some())
+        };
+        if let [only] = segments {
+            y = self.adapt(x, y, only)?;
+        } else if segments.iter().any(changed) {
+            let parts: Result<Vec<Tensor>, ModelError> = segments
+                .iter()
+                .map(|segment| {
+                    let rows = |t: &Tensor| t.narrow(0, segment.start, segment.len);
+                    self.adapt(&rows(x)?, rows(&y)?, segment)
+                })
+                .collect();
+            y = Tensor::cat(&parts?, 0)?;
         }
-        match segments {
-            [only] => self.adapt(x, y, only),
-            _ if segments.iter().all(|segment| segment.adapter.is_none()) => Ok(y),
-            _ => {
-                let parts: Result<Vec<Tensor>, ModelError> = segments
-                    .iter()
-                    .map(|segment| {
-                        let rows = |t: &Tensor| t.narrow(0, segment.start, segment.len);
-                        self.adapt(&rows(x)?, rows(&y)?, segment)
-                    })
-                    .collect();
-                Ok(Tensor::cat(&parts?, 0)?)
-            }
+        match &self.bias {
+            Some(bias) => Ok(y.broadcast_add(bias)?),
+            None => Ok(y),
         }
     }
 
@@ -170,7 +209,7 @@ impl Linear {
             .as_ref()
             .and_then(|adapter| adapter.pair(&self.path))
         {
-            Some(pair) => Ok((y + pair.delta(x)?)?),
+            Some(pair) => pair.add_to(&y, x),
             None => Ok(y),
         }
     }
@@ -181,10 +220,23 @@ impl Kind {
         if weight.is_variable() {
             return Ok(Self::Trainable(weight, packing.precision()));
         }
-        let (outputs, inputs) = weight.dims2()?;
-        let packed = with_elements(&weight, |numbers| {
-            PackedMatrix::pack(numbers, outputs, inputs, packing)
-        })?;
-        Ok(Self::Frozen(Arc::new(packed), Some(weight)))
+        let [packed, back] = both_ways(&weight, packing)?;
+        Ok(Self::Frozen(packed, Some(back)))
     }
+}
+
+/// A frozen weight, (out, in), packed for `x wᵀ`, and its transpose for the way back.
+pub(super) fn both_ways(
+    weight: &Tensor,
+    packing: Packing,
+) -> Result<[Arc<PackedMatrix>; 2], ModelError> {
+    let (outputs, inputs) = weight.dims2()?;
+    let precision = packing.precision();
+    Ok(with_elements(weight, |numbers| {
+        [
+            PackedMatrix::pack(numbers, outputs, inputs, packing),
+            PackedMatrix::pack_transposed(numbers, (outputs, inputs), precision),
+        ]
+        .map(Arc::new)
+    })?)
 }

@@ -10,7 +10,8 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::kernel::matmul::{Precision, linear};
+use crate::kernel::matmul::{Precision, linear, linear_onto};
+use crate::kernel::sublayer::{LowRank, LowRanks};
 
 use super::ModelError;
 use super::config::DecoderConfig;
@@ -40,7 +41,7 @@ pub struct LoraAdapter {
     packed: OnceLock<Arc<PackedAdapter>>,
 }
 
-/// `delta(x) = scale * (x Aᵀ) Bᵀ`.
+/// Adds `scale * (x Aᵀ) Bᵀ`.
 pub(super) struct LoraPair {
     /// (rank, in)
     pub(super) a: Tensor,
@@ -50,9 +51,10 @@ pub(super) struct LoraPair {
 }
 
 impl LoraPair {
-    pub(super) fn delta(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+    /// `y` plus the change for its input `x`.
+    pub(super) fn add_to(&self, y: &Tensor, x: &Tensor) -> Result<Tensor, ModelError> {
         let low = linear(x, &self.a, Precision::F32)?;
-        Ok(linear(&(low * self.scale)?, &self.b, Precision::F32)?)
+        Ok(linear_onto(y, &(low * self.scale)?, &self.b)?)
     }
 }
 
@@ -255,6 +257,31 @@ impl LoraAdapter {
             let _ = self.packed.set(Arc::clone(&packed));
         }
         Ok(packed)
+    }
+
+    /// The updates of a sublayer's modules, the last of which makes its output; differentiable in the
+    /// adapter's variables.
+    pub(super) fn low_ranks(&self, modules: &[String]) -> Result<LowRanks, ModelError> {
+        let pairs: Vec<Option<&LoraPair>> = modules.iter().map(|m| self.pair(m)).collect();
+        let (inputs, output) = pairs.split_at(pairs.len().saturating_sub(1));
+        let tensors = [inputs, output].into_iter().flat_map(|group| {
+            let pairs = || group.iter().flatten();
+            let all = pairs().map(|p| &p.a).chain(pairs().map(|p| &p.b));
+            all.cloned().collect::<Vec<Tensor>>()
+        });
+        let each = pairs.iter().map(|pair| {
+            pair.map(|pair| {
+                Ok(LowRank {
+                    rank: pair.a.dim(0)?,
+                    scale: pair.scale as f32,
+                })
+            })
+            .transpose()
+        });
+        Ok(LowRanks {
+            tensors: tensors.collect(),
+            each: each.collect::<candle_core::Result<_>>()?,
+        })
     }
 
     pub(super) fn pair(&self, module: &str) -> Option<&LoraPair> {

@@ -256,10 +256,14 @@ impl TensorFiles {
     }
 }
 
-/// The numbers at some bytes of a map, after which the system may have their pages back.
-fn read(map: &Mmap, bytes: Range<usize>, place: (&str, Dtype)) -> Result<Vec<f32>, ModelError> {
-    let (name, dtype) = place;
-    let values = to_f32(&map[bytes.clone()], dtype).map_err(|dtype| ModelError::Tensor {
+/// The numbers at some bytes of a map, in place of what `to` holds, after which the system may have their pages back.
+fn read(
+    map: &Mmap,
+    bytes: Range<usize>,
+    (name, dtype): (&str, Dtype),
+    to: &mut Vec<f32>,
+) -> Result<(), ModelError> {
+    to_f32(&map[bytes.clone()], dtype, to).map_err(|dtype| ModelError::Tensor {
         name: name.to_owned(),
         reason: format!("has type {dtype:?}, expected F32, F16 or BF16"),
     })?;
@@ -270,7 +274,7 @@ fn read(map: &Mmap, bytes: Range<usize>, place: (&str, Dtype)) -> Result<Vec<f32
         // Nothing depends on it but the memory that is seen to be used.
         tracing::debug!(%error, "pages of a checkpoint stay in memory");
     }
-    Ok(values)
+    Ok(())
 }
 
 impl TensorSource for TensorFiles {
@@ -279,7 +283,8 @@ impl TensorSource for TensorFiles {
             map, bytes, dtype, ..
         } = self.take(name, shape)?;
         let (map, bytes, dtype) = (*map, bytes.clone(), *dtype);
-        let values = read(&self.maps[map], bytes, (name, dtype))?;
+        let mut values = Vec::new();
+        read(&self.maps[map], bytes, (name, dtype), &mut values)?;
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
@@ -298,32 +303,21 @@ impl TensorSource for TensorFiles {
         } = self.take(name, &shape)?;
         let (map, dtype, row) = (*map, *dtype, bytes.len() / shape[0]);
         let bytes = bytes.start + rows.start * row..bytes.start + rows.end * row;
-        *to = read(&self.maps[map], bytes, (name, dtype))?;
-        Ok(())
+        read(&self.maps[map], bytes, (name, dtype), to)
     }
 }
 
-/// Stored numbers as f32, or the type that is none of ours.
-fn to_f32(data: &[u8], dtype: Dtype) -> Result<Vec<f32>, Dtype> {
-    let halves = || {
-        data.as_chunks::<2>()
-            .0
-            .iter()
-            .map(|bytes| u16::from_le_bytes(*bytes))
-    };
+/// Stored numbers as f32 in place of what `to` holds, or the type that is none of ours.
+fn to_f32(data: &[u8], dtype: Dtype, to: &mut Vec<f32>) -> Result<(), Dtype> {
+    to.clear();
+    let (halves, whole) = (data.as_chunks::<2>().0, data.as_chunks::<4>().0);
     match dtype {
-        Dtype::F32 => Ok(data
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect()),
-        Dtype::F16 => Ok(halves().map(|bits| f16::from_bits(bits).to_f32()).collect()),
-        Dtype::BF16 => Ok(halves()
-            .map(|bits| bf16::from_bits(bits).to_f32())
-            .collect()),
-        other => Err(other),
+        Dtype::F32 => to.extend(whole.iter().map(|bytes| f32::from_le_bytes(*bytes))),
+        Dtype::F16 => to.extend(halves.iter().map(|it| f16::from_le_bytes(*it).to_f32())),
+        Dtype::BF16 => to.extend(halves.iter().map(|it| bf16::from_le_bytes(*it).to_f32())),
+        other => return Err(other),
     }
+    Ok(())
 }
 
 /// Writes tensors to one safetensors file, whole or not at all: a temporary file beside it is

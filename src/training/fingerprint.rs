@@ -10,6 +10,8 @@ use super::TrainingError;
 
 /// Bytes hashed as one piece; large files hash their pieces side by side.
 const PIECE: u64 = 16 << 20;
+/// Bytes that a thread reads at a time.
+const AT_ONCE: usize = 256 << 10;
 
 /// Hash of the named files of a folder, those that are missing told apart from empty ones.
 ///
@@ -36,13 +38,23 @@ fn hash_file(path: &Path) -> Result<Option<blake3::Hash>, TrainingError> {
         Err(error) => return Err(failed(error)),
     };
     let length = file.metadata().map_err(failed)?.len();
-    let pieces = (0..length.div_ceil(PIECE)).into_par_iter().map(|index| {
-        let start = index * PIECE;
-        let mut bytes = vec![0; PIECE.min(length - start) as usize];
-        file.read_exact_at(&mut bytes, start)
-            .map(|()| blake3::hash(&bytes))
-    });
-    let pieces = pieces.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let piece = |buffer: &mut Vec<u8>, index: u64| {
+        let (mut start, end) = (index * PIECE, length.min((index + 1) * PIECE));
+        let mut hasher = blake3::Hasher::new();
+        buffer.resize(AT_ONCE, 0);
+        while start < end {
+            let bytes = &mut buffer[..AT_ONCE.min((end - start) as usize)];
+            file.read_exact_at(bytes, start)?;
+            hasher.update(bytes);
+            start += bytes.len() as u64;
+        }
+        Ok(hasher.finalize())
+    };
+    let pieces = (0..length.div_ceil(PIECE)).into_par_iter();
+    let pieces = pieces.map_init(Vec::new, piece);
+    let pieces = pieces
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&length.to_le_bytes());
     for piece in pieces {

@@ -82,8 +82,7 @@ impl<'a> Side<'a> {
         let lengths: Vec<usize> = sequences.iter().map(Sequence::len).collect();
         let mut logps = Vec::with_capacity(sequences.len());
         for range in pack(&lengths, max_tokens) {
-            // no gradient is taken: keeping less costs nothing
-            let mut passes = self.passes(Keep::LayerInputs);
+            let mut passes = self.passes(Keep::Nothing);
             let values = self
                 .sequence_logps(&mut passes, &sequences[range])?
                 .detach();

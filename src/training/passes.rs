@@ -15,6 +15,8 @@ pub enum Keep {
     /// Each layer's input; the rest is computed again. Less memory, about a third more time, and
     /// the same bits.
     LayerInputs,
+    /// Nothing, for there is no way back.
+    Nothing,
 }
 
 impl Keep {
@@ -54,6 +56,7 @@ impl<'a> Passes<'a> {
     pub fn forward(&mut self, batch: ForwardBatch) -> Result<Tensor, TrainingError> {
         match self.keep {
             Keep::All => Ok(self.decoder.forward(&batch)?),
+            Keep::Nothing => Ok(self.decoder.forward_constant(&batch)?),
             Keep::LayerInputs => {
                 let (hidden, tape) = self.decoder.forward_keeping_inputs(batch)?;
                 self.tapes.push(tape);
@@ -62,7 +65,7 @@ impl<'a> Passes<'a> {
         }
     }
 
-    /// Gradients of a loss over these passes.
+    /// Gradients of a loss over these passes; none of those that kept nothing.
     pub fn backward(
         self,
         loss: &Tensor,

@@ -135,8 +135,7 @@ pub fn preference_measure(
     let sizes: Vec<usize> = pairs.iter().map(TrainPair::tokens).collect();
     for range in pack(&sizes, objective.micro_batch_tokens) {
         let preference = {
-            // no gradient is taken: keeping less costs nothing
-            let mut passes = policy.passes(Keep::LayerInputs);
+            let mut passes = policy.passes(Keep::Nothing);
             let logps = pair_logps(policy, &mut passes, &pairs[range])?;
             preference_loss(objective.loss, &logps)?
         };

@@ -149,7 +149,7 @@ impl Trainer<'_> {
         let mut margins = Vec::with_capacity(pairs.len());
         for range in pack(&sizes, self.job.micro_batch_tokens) {
             let batch: Vec<&TokenPair> = pairs[range].iter().collect();
-            let mut passes = self.model.passes(Keep::LayerInputs);
+            let mut passes = self.model.passes(Keep::Nothing);
             margins.extend(self.margins(&mut passes, &batch)?.to_vec1::<f32>()?);
         }
         let judged = pairs.iter().zip(margins).map(|(pair, margin)| Judged {

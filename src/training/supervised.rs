@@ -143,7 +143,7 @@ impl Trainer<'_> {
         let trained: usize = self.test.iter().map(trained_tokens).sum();
         let mut total = 0.0;
         for range in pack(&sizes(&self.test), self.job.micro_batch_tokens) {
-            let mut passes = self.model.live().passes(Keep::LayerInputs);
+            let mut passes = self.model.live().passes(Keep::Nothing);
             if let Some(sum) = self.loss_sum(&mut passes, &self.test[range])? {
                 total += f64::from(sum.detach().to_scalar::<f32>()?);
             }

@@ -13,6 +13,27 @@ pub(super) fn padded(n: usize, to: usize) -> usize {
     n.div_ceil(to) * to
 }
 
+/// The heads of all tokens inside rows that may be wider: number `d` of a token's head lies at
+/// `token * stride + head * head_dim + d`.
+#[derive(Clone, Copy)]
+pub(in super::super) struct HeadRows<'a> {
+    pub(in super::super) data: &'a [f32],
+    pub(in super::super) stride: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    /// Rows of these heads alone.
+    pub(in super::super) const fn dense(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride }
+    }
+
+    /// Rows whose heads begin at number `first` of each.
+    pub(in super::super) fn from(data: &'a [f32], first: usize, stride: usize) -> Self {
+        let data = data.get(first..).unwrap_or_default();
+        Self { data, stride }
+    }
+}
+
 /// One sequence's view of q, k, v (or a gradient) for one head, copied out and padded.
 pub(super) struct HeadMatrix {
     /// (tokens padded to ROWS and COLS, head_dim padded to COLS), row-major.
@@ -21,18 +42,12 @@ pub(super) struct HeadMatrix {
 }
 
 impl HeadMatrix {
-    pub(super) fn gather(
-        data: &[f32],
-        span: SpanRange,
-        heads: usize,
-        head: usize,
-        dim: usize,
-    ) -> Self {
+    pub(super) fn gather(from: HeadRows<'_>, span: SpanRange, head: usize, dim: usize) -> Self {
         let width = padded(dim, COLS);
         let mut rows = vec![0f32; padded(span.len, COLS) * width];
         for (i, row) in rows.chunks_exact_mut(width).take(span.len).enumerate() {
-            let at = ((span.start + i) * heads + head) * dim;
-            row[..dim].copy_from_slice(&data[at..at + dim]);
+            let at = (span.start + i) * from.stride + head * dim;
+            row[..dim].copy_from_slice(&from.data[at..at + dim]);
         }
         Self { rows, width }
     }

@@ -1,5 +1,7 @@
 //! The AVX-512 tier: 12x32 register tiles of FMA or VDPBF16PS, and packing by 16x16 transposition.
 
+mod narrow;
+
 use std::arch::x86_64::{
     __cpuid, __m256bh, __m256i, __m512, __m512bh, __m512i, _mm512_and_si512, _mm512_castps_si512,
     _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh,
@@ -79,6 +81,10 @@ pub(super) fn tile(_: Present, form: Form, tile: Tile<'_>, out: OutBlock<'_>) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn tile_of<const FORM: u8>(tile: Tile<'_>, out: OutBlock<'_>) {
+    if FORM == F32 && out.columns() <= narrow::COLUMNS && out.rows() >= narrow::LEAST_ROWS {
+        // SAFETY: passed on to the caller; the rows and columns were just looked at.
+        return unsafe { narrow::tile(tile, out) };
+    }
     // SAFETY: passed on to the caller; each arm names the rows and panels that `out` has.
     unsafe {
         match (out.rows(), out.columns().div_ceil(PANEL)) {

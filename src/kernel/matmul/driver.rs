@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
+use super::columns::{Columns, pack_columns, packed_len, packed_part, strips};
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::{Tier, Tile};
@@ -13,107 +14,22 @@ use super::{Form, Mode, PANEL, Precision, TILE_ROWS};
 const DEPTH_BLOCK: usize = 256;
 /// Rows of one task, whose packed block stays in the second-level cache.
 const ROW_BLOCK: usize = 8 * TILE_ROWS;
-/// Packed steps read at a time from an operand whose steps lie apart.
-const STRIP: usize = 16;
 /// Packed lanes of columns that one product holds at a time, about: 4 MiB.
 const PACKED_COLUMNS: usize = 1 << 20;
 /// Panels of one task.
 const PANELS_PER_TASK: usize = 32;
+/// Rows of a task whose packing takes long.
+const MANY_ROWS: usize = 4 * TILE_ROWS;
+/// Panels that pay for it.
+const FEW_PANELS: usize = 4;
 /// Multiply-adds below which a second thread costs more than it brings.
-const SERIAL_BELOW: usize = 1 << 16;
-
-/// The right-hand operand, packed as `[panel][depth lanes][32]`.
-#[derive(Clone, Copy)]
-pub(super) struct Columns<'a> {
-    /// The packed lanes.
-    pub(super) lanes: &'a [u32],
-    /// Columns of the product.
-    pub(super) n: usize,
-    /// The inner dimension.
-    pub(super) k: usize,
-    /// What the lanes hold.
-    pub(super) precision: Precision,
-}
-
-impl Columns<'_> {
-    /// The panels from `index` on, from packed step `from` on.
-    fn panels(&self, index: usize, from: usize) -> &[u32] {
-        &self.lanes[index * self.panel_len() + from * PANEL..]
-    }
-
-    /// Lanes of one panel.
-    const fn panel_len(&self) -> usize {
-        self.precision.form().lanes(self.k) * PANEL
-    }
-}
-
-/// Lanes that the packed columns of `source` take.
-pub(super) const fn packed_len(source: Source<'_>, precision: Precision) -> usize {
-    source.lanes().div_ceil(PANEL) * PANEL * precision.form().lanes(source.depth())
-}
-
-/// Packs all columns of `source` into panels.
-pub(super) fn pack_columns(tier: Tier, precision: Precision, source: Source<'_>, to: &mut [u32]) {
-    let form = precision.form();
-    let depth = form.lanes(source.depth());
-    if depth == 0 {
-        return;
-    }
-    // A group of panels goes strip by strip, so that rows which hold many columns are read along.
-    let panels = source.lanes().div_ceil(PANEL);
-    let group = panels.div_ceil(4 * rayon::current_num_threads());
-    let pack = |(index, lanes): (usize, &mut [u32])| {
-        for (from, steps) in strips(source, depth) {
-            for (panel, lanes) in lanes.chunks_exact_mut(depth * PANEL).enumerate() {
-                let first = (index * group + panel) * PANEL;
-                let count = (source.lanes() - first).min(PANEL);
-                let part = packed_part(form, source, (first, count), (from, steps));
-                tier.pack(
-                    form,
-                    part,
-                    PANEL,
-                    &mut lanes[from * PANEL..(from + steps) * PANEL],
-                );
-            }
-        }
-    };
-    let groups = group * depth * PANEL;
-    if to.len() < SERIAL_BELOW {
-        to.chunks_mut(groups).enumerate().for_each(pack);
-    } else {
-        to.par_chunks_mut(groups).enumerate().for_each(pack);
-    }
-}
-
-/// The `(first, count)` packed steps of one strip after the other; lanes that run along memory are one strip.
-fn strips(source: Source<'_>, depth: usize) -> impl Iterator<Item = (usize, usize)> {
-    let strip = if source.depth_stride() == 1 {
-        depth
-    } else {
-        STRIP
-    };
-    (0..depth)
-        .step_by(strip)
-        .map(move |from| (from, strip.min(depth - from)))
-}
-
-/// The part of `source` that the packed steps `(from, count)` of some lanes hold.
-fn packed_part<'a>(
-    form: Form,
-    source: Source<'a>,
-    (lane, lanes): (usize, usize),
-    (from, count): (usize, usize),
-) -> Source<'a> {
-    let first = from * form.per_lane();
-    let steps = (count * form.per_lane()).min(source.depth() - first);
-    source.part(lane, lanes, first, steps)
-}
+pub(super) const SERIAL_BELOW: usize = 1 << 16;
 
 /// `out = rows · columns`, or `+=`, packing the columns on the way, some depth at a time.
 pub(super) fn product(
     tier: Tier,
     (rows, columns): (Source<'_>, Source<'_>),
-    out: &mut [f32],
+    out: &OutBlock<'_>,
     mode: Mode,
 ) {
     let (m, n, k) = (rows.lanes(), columns.lanes(), columns.depth());
@@ -127,17 +43,12 @@ pub(super) fn product(
             pack_columns(tier, mode.precision, columns, lanes);
             let columns = Columns {
                 lanes,
-                n,
                 k: depth,
                 precision: mode.precision,
             };
-            multiply(
-                tier,
-                rows.part(0, m, from, depth),
-                columns,
-                out,
-                mode.accumulate || from > 0,
-            );
+            let rows = rows.part(0, m, from, depth);
+            let term = Term { rows, columns };
+            multiply(tier, &[term], out, mode.accumulate || from > 0);
         });
         from += depth;
         if from >= k {
@@ -146,50 +57,51 @@ pub(super) fn product(
     }
 }
 
-/// `out = rows · columns`, or `+=`.
-pub(super) fn multiply(
-    tier: Tier,
-    rows: Source<'_>,
-    columns: Columns<'_>,
-    out: &mut [f32],
-    accumulate: bool,
-) {
-    let m = rows.lanes();
-    if columns.k == 0 {
+/// One product of a sum.
+#[derive(Clone, Copy)]
+pub(super) struct Term<'a> {
+    /// Rows of the output, by the inner dimension of this product.
+    pub(super) rows: Source<'a>,
+    /// Columns of the output.
+    pub(super) columns: Columns<'a>,
+}
+
+/// `out = rows · columns`, or `+=`, where that is the sum over `terms`, one after another.
+///
+/// A block of the output gets all terms while it is in a cache. All have as many rows and columns.
+pub(super) fn multiply(tier: Tier, terms: &[Term<'_>], out: &OutBlock<'_>, accumulate: bool) {
+    let (m, n) = (out.rows(), out.columns());
+    let depth: usize = terms.iter().map(|term| term.columns.k).sum();
+    if depth == 0 {
         if !accumulate {
-            out.fill(0.0);
+            out.clear();
         }
         return;
     }
-    let panels = columns.n.div_ceil(PANEL);
-    let row_tasks = m.div_ceil(ROW_BLOCK);
-    let row_block = m.div_ceil(row_tasks);
-    let per_task = panels_per_task(row_tasks, panels);
+    let panels = n.div_ceil(PANEL);
+    let row_block = row_block(m);
+    let row_tasks = m.div_ceil(row_block);
+    let per_task = panels_per_task((row_tasks, row_block), panels);
     let panel_tasks = panels.div_ceil(per_task);
-    let out = OutBlock::new(out, m, columns.n);
     let run = |task: usize| {
         let row = (task % row_tasks) * row_block;
         let panel = (task / row_tasks) * per_task;
-        let row_count = row_block.min(m - row.min(m));
-        if row_count == 0 {
-            return;
-        }
+        let row_count = row_block.min(m - row);
         let panel_count = per_task.min(panels - panel);
         let first_column = panel * PANEL;
-        let column_count = (panel_count * PANEL).min(columns.n - first_column);
+        let column_count = (panel_count * PANEL).min(n - first_column);
         // SAFETY: tasks differ in their rows or in their panels, so no two of these rectangles overlap.
         let block = unsafe { out.part((row, row_count), (first_column, column_count)) };
-        let rows = rows.part(row, row_count, 0, columns.k);
         Task {
             tier,
-            rows,
-            columns,
+            terms,
+            row,
             panel,
             accumulate,
         }
         .run(&block);
     };
-    if m * columns.n * columns.k < SERIAL_BELOW {
+    if m * n * depth < SERIAL_BELOW {
         (0..row_tasks * panel_tasks).for_each(run);
     } else {
         (0..row_tasks * panel_tasks)
@@ -197,6 +109,26 @@ pub(super) fn multiply(
             .with_max_len(1)
             .for_each(run);
     }
+}
+
+/// Rows of one task. Many rows are cut into whole tiles, as many to a task as let all threads end
+/// together.
+fn row_block(m: usize) -> usize {
+    let (threads, most) = (rayon::current_num_threads(), ROW_BLOCK / TILE_ROWS);
+    let tiles = m.div_ceil(TILE_ROWS);
+    if tiles <= threads * most {
+        return m.div_ceil(m.div_ceil(ROW_BLOCK));
+    }
+    // tiles that the last thread is through with
+    let end = |each: usize| {
+        let (full, rest) = (tiles / each, tiles % each);
+        match full % threads {
+            0 => full / threads * each + rest,
+            _ => full.div_ceil(threads) * each,
+        }
+    };
+    let best = (most / 2 + 1..=most).rev().min_by_key(|each| end(*each));
+    best.unwrap_or(most) * TILE_ROWS
 }
 
 /// The panels from `panel` on of `out = rows · columns`, as many as `out` has columns for, on this
@@ -215,8 +147,8 @@ pub(super) fn part(
         let block = unsafe { out.part((row, count), (0, width)) };
         Task {
             tier,
-            rows: rows.part(row, count, 0, columns.k),
-            columns,
+            terms: &[Term { rows, columns }],
+            row,
             panel,
             accumulate: false,
         }
@@ -245,7 +177,7 @@ pub(super) fn pack_tile(
     to: &mut [u32],
 ) {
     let form = tier.row_form(precision);
-    let (row, count) = nth_tile(rows.lanes(), index);
+    let (row, count) = nth_tile(rows.lanes(), TILE_ROWS, index);
     let depth = to.len() / count;
     for (from, steps) in strips(rows, depth) {
         let part = packed_part(form, rows, (row, count), (from, steps));
@@ -272,7 +204,10 @@ pub(super) fn part_of_packed(
     // As many tiles as make a row block share each block of panels while it is in the cache.
     for first in (0..count).step_by(ROW_BLOCK / TILE_ROWS) {
         let last = (first + ROW_BLOCK / TILE_ROWS).min(count) - 1;
-        let (row, (end, rows)) = (nth_tile(m, first).0, nth_tile(m, last));
+        let (row, (end, rows)) = (
+            nth_tile(m, TILE_ROWS, first).0,
+            nth_tile(m, TILE_ROWS, last),
+        );
         // SAFETY: one of these parts at a time is alive.
         let block = unsafe { out.part((row, end + rows - row), (0, width)) };
         for from in (0..total).step_by(DEPTH_BLOCK) {
@@ -312,13 +247,13 @@ impl Left<'_> {
         let panels = out.columns().div_ceil(PANEL);
         let most = tier.most_panels(out.rows());
         let (m, tiles) = (self.tiles.0, self.tiles.1.clone());
-        let first_row = nth_tile(m, tiles.start).0;
+        let first_row = nth_tile(m, TILE_ROWS, tiles.start).0;
         let mut panel = 0;
         while panel < panels {
             let count = if panels - panel >= most { most } else { 1 };
             let column = panel * PANEL;
             let width = (count * PANEL).min(out.columns() - column);
-            for (row, rows) in tiles.clone().map(|index| nth_tile(m, index)) {
+            for (row, rows) in tiles.clone().map(|index| nth_tile(m, TILE_ROWS, index)) {
                 let row = row - first_row;
                 let start = row * self.per_row + self.from * per_step * rows;
                 // SAFETY: one tile at a time is alive here, and the block is this call's own.
@@ -337,75 +272,93 @@ impl Left<'_> {
     }
 }
 
-/// Fewer panels per task until every thread has several tasks.
-fn panels_per_task(row_tasks: usize, panels: usize) -> usize {
-    let wanted = 4 * rayon::current_num_threads();
+/// Fewer panels per task until every thread has several tasks. Each task packs its rows, which pays
+/// where they meet several panels: for many rows one task for each thread is enough before that.
+fn panels_per_task((row_tasks, rows): (usize, usize), panels: usize) -> usize {
+    let threads = rayon::current_num_threads();
     let mut per_task = PANELS_PER_TASK.min(panels);
-    while per_task > 1 && row_tasks * panels.div_ceil(per_task) < wanted {
-        per_task = per_task.div_ceil(2);
+    let tasks = |per_task: usize| row_tasks * panels.div_ceil(per_task);
+    while per_task > 1 && tasks(per_task) < 4 * threads {
+        let next = per_task.div_ceil(2);
+        if rows >= MANY_ROWS && next < FEW_PANELS && tasks(per_task) >= threads {
+            break;
+        }
+        per_task = next;
     }
     per_task
 }
 
-/// One rectangle of the output: some rows by the panels from `panel` on.
+/// One rectangle of the output: rows from `row` on by the panels from `panel` on.
 struct Task<'a> {
     tier: Tier,
-    rows: Source<'a>,
-    columns: Columns<'a>,
+    terms: &'a [Term<'a>],
+    row: usize,
     panel: usize,
     accumulate: bool,
 }
 
 impl Task<'_> {
     fn run(&self, out: &OutBlock<'_>) {
-        let total = self.columns.precision.form().lanes(self.columns.k);
-        let row_count = self.rows.lanes();
+        let mut accumulate = self.accumulate;
+        for term in self.terms.iter().filter(|term| term.columns.k > 0) {
+            self.add(term, accumulate, out);
+            accumulate = true;
+        }
+    }
+
+    fn add(&self, term: &Term<'_>, accumulate: bool, out: &OutBlock<'_>) {
+        let columns = term.columns;
+        let total = columns.precision.form().lanes(columns.k);
+        let row_count = out.rows();
+        let rows = term.rows.part(self.row, row_count, 0, columns.k);
         // Few rows fit in the cache at any depth, and then panels are best read in one go.
         let block = if row_count <= 4 { total } else { DEPTH_BLOCK };
-        let form = self.tier.row_form(self.columns.precision);
+        let form = self.tier.row_form(columns.precision);
         let per_step = per_step(form);
         with_scratch(row_count * total.min(block) * per_step, |packed| {
             for from in (0..total).step_by(block) {
                 let depth = block.min(total - from);
                 let packed = &mut packed[..row_count * depth * per_step];
-                self.pack_rows((from * per_step, depth * per_step), form, packed);
+                let steps = (from * per_step, depth * per_step);
+                pack_rows(self.tier, rows, steps, form, packed);
                 let left = Left {
                     lanes: packed,
                     per_row: depth * per_step,
                     from: 0,
                     tiles: (row_count, 0..row_count.div_ceil(TILE_ROWS)),
                 };
-                let right = (self.tier, self.columns, self.panel);
-                left.times(right, (from, depth), self.accumulate || from > 0, out);
+                let right = (self.tier, columns, self.panel);
+                left.times(right, (from, depth), accumulate || from > 0, out);
             }
         });
     }
+}
 
-    fn pack_rows(&self, (from, depth): (usize, usize), form: Form, packed: &mut [u32]) {
-        for (strip, steps) in strips(self.rows, depth) {
-            for (row, count) in tiles(self.rows.lanes()) {
-                let part = packed_part(form, self.rows, (row, count), (from + strip, steps));
-                let start = row * depth + strip * count;
-                self.tier
-                    .pack(form, part, count, &mut packed[start..start + steps * count]);
-            }
+/// Packs the steps `(from, count)` of all rows, tile after tile.
+fn pack_rows(
+    tier: Tier,
+    rows: Source<'_>,
+    (from, depth): (usize, usize),
+    form: Form,
+    packed: &mut [u32],
+) {
+    for (strip, steps) in strips(rows, depth) {
+        for (row, count) in tiles(rows.lanes()) {
+            let part = packed_part(form, rows, (row, count), (from + strip, steps));
+            let start = row * depth + strip * count;
+            tier.pack(form, part, count, &mut packed[start..start + steps * count]);
         }
     }
 }
 
 /// Rows cut into tiles of nearly equal height: `(first, count)`.
 fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..tile_count(rows)).map(move |index| nth_tile(rows, index))
+    (0..rows.div_ceil(TILE_ROWS)).map(move |index| nth_tile(rows, TILE_ROWS, index))
 }
 
-/// Tiles of so many rows.
-pub(super) fn tile_count(rows: usize) -> usize {
-    rows.div_ceil(TILE_ROWS)
-}
-
-/// The tile of that index.
-pub(super) fn nth_tile(rows: usize, index: usize) -> (usize, usize) {
-    let count = rows.div_ceil(TILE_ROWS);
+/// The tile of that index, where none has more than `most` rows.
+pub(super) fn nth_tile(rows: usize, most: usize, index: usize) -> (usize, usize) {
+    let count = rows.div_ceil(most);
     let first = index * rows / count;
     (first, (index + 1) * rows / count - first)
 }

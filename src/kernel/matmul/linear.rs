@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail,
+};
 
-use super::{Dims, Operand, PackedMatrix, Precision, gemm};
+use super::super::storage::{elements, with_elements};
+use super::{Dims, Mode, Operand, PackedMatrix, Precision, Target, gemm};
 
 /// `x · wᵀ` for `x` of (.., in) and `w` of (out, in), differentiable in both.
 ///
@@ -21,27 +24,39 @@ pub fn linear(x: &Tensor, w: &Tensor, precision: Precision) -> Result<Tensor> {
     })
 }
 
-/// `x · wᵀ` for a frozen packed `w`; only `x` gets a gradient, and only where the tensor `w` itself
-/// is given too.
+/// `x · wᵀ` for a frozen packed `w`; only `x` gets a gradient, and only where the transpose of `w` is
+/// packed too, as `back`.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn frozen_linear(x: &Tensor, packed: &Arc<PackedMatrix>, w: Option<&Tensor>) -> Result<Tensor> {
-    let sizes = (packed.out_features(), packed.in_features());
-    if let Some(w) = w
-        && w.dims2()? != sizes
+pub fn frozen_linear(
+    x: &Tensor,
+    packed: &Arc<PackedMatrix>,
+    back: Option<&Arc<PackedMatrix>>,
+) -> Result<Tensor> {
+    let sizes = |matrix: &PackedMatrix| (matrix.out_features(), matrix.in_features());
+    let (outputs, inputs) = sizes(packed);
+    if let Some(back) = back
+        && sizes(back) != (inputs, outputs)
     {
-        bail!(
-            "the packed weight is {sizes:?}, but the tensor is {:?}",
-            w.dims()
-        );
+        let other = sizes(back);
+        bail!("a weight of {outputs}x{inputs} is packed for the way back as {other:?}");
     }
-    over_rows(x, sizes.1, |rows| {
+    over_rows(x, inputs, |rows| {
         rows.apply_op1(FrozenLinear {
             packed: Arc::clone(packed),
-            w: w.map(Tensor::detach),
+            back: back.map(Arc::clone),
         })
     })
+}
+
+/// `y + x · wᵀ` in f32, for `y` of (rows, out), `x` of (rows, in) and `w` of (out, in); the products are
+/// summed on top of `y`, as a sum of products is. Differentiable in all three.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn linear_onto(y: &Tensor, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    y.contiguous()?.apply_op3(x, w, LinearOnto)
 }
 
 fn ours(tensor: &Tensor) -> bool {
@@ -158,9 +173,67 @@ impl CustomOp2 for Linear {
     }
 }
 
+struct LinearOnto;
+
+impl CustomOp3 for LinearOnto {
+    fn name(&self) -> &'static str {
+        "linear-onto"
+    }
+
+    fn cpu_fwd(
+        &self,
+        y: &CpuStorage,
+        y_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((m, k), (n, inner)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
+        if (y_layout.dims(), k) != (&[m, n], inner) {
+            let y = y_layout.dims();
+            bail!("rows of {k} inputs and a weight of {n}x{inner} do not add to {y:?}");
+        }
+        let mut out = elements(y, y_layout)?.to_vec();
+        let (x, w) = (operand(x, x_layout)?, operand(w, w_layout)?);
+        let mode = Mode {
+            precision: Precision::F32,
+            accumulate: true,
+        };
+        gemm(Dims { m, n, k }, x, w.transposed(), &mut out, mode);
+        Ok((CpuStorage::F32(out), Shape::from((m, n))))
+    }
+
+    fn bwd(
+        &self,
+        y: &Tensor,
+        x: &Tensor,
+        w: &Tensor,
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let linear = Linear {
+            precision: Precision::F32,
+        };
+        let (grad_x, grad_w) = linear.bwd(x, w, res, grad)?;
+        Ok((y.track_op().then(|| grad.clone()), grad_x, grad_w))
+    }
+}
+
 struct FrozenLinear {
     packed: Arc<PackedMatrix>,
-    w: Option<Tensor>,
+    back: Option<Arc<PackedMatrix>>,
+}
+
+/// All rows of `x` through a packed matrix.
+fn through(matrix: &PackedMatrix, x: Operand<'_>, rows: usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows * matrix.out_features()];
+    let target = Target {
+        data: &mut out,
+        stride: matrix.out_features(),
+    };
+    matrix.times(x, rows, target);
+    out
 }
 
 impl CustomOp1 for FrozenLinear {
@@ -170,20 +243,21 @@ impl CustomOp1 for FrozenLinear {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, _) = layout.shape().dims2()?;
-        let mut out = vec![0.0; rows * self.packed.out_features()];
-        self.packed
-            .strided_into(operand(x, layout)?, rows, &mut out);
+        let out = through(&self.packed, operand(x, layout)?, rows);
         Ok((
             CpuStorage::F32(out),
             Shape::from((rows, self.packed.out_features())),
         ))
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let Some(w) = &self.w else {
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let Some(back) = &self.back else {
             bail!("a matrix that was packed for serving alone has no gradient");
         };
-        let precision = self.packed.packing().precision();
-        Ok(Some(product(grad, w, precision)?))
+        let (rows, outputs) = grad.dims2()?;
+        let dx = with_elements(grad, |grad| {
+            through(back, Operand::row_major(grad, outputs), rows)
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }

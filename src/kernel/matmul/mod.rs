@@ -8,24 +8,29 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocks;
+mod columns;
 mod driver;
 mod form;
 mod linear;
 mod out;
 mod packed;
-mod pages;
+mod packing;
 mod portable;
 mod source;
+mod sum;
 mod tier;
 
 #[cfg(test)]
 mod tests;
 
 pub use blocks::Bits;
-pub use linear::{frozen_linear, linear};
-pub use packed::{PackedMatrix, Packing};
+pub use linear::{frozen_linear, linear, linear_onto};
+pub use packed::PackedMatrix;
+pub use packing::Packing;
+pub(in crate::kernel) use sum::{Product, sum_of_products};
 
 use form::Form;
+use out::OutBlock;
 use source::Source;
 use tier::Tier;
 
@@ -130,31 +135,57 @@ impl<'a> Operand<'a> {
     }
 }
 
+/// Where a product goes: rows of a matrix that begin `stride` numbers apart. Less than `stride` columns of it are
+/// some of a wider matrix.
+pub(in crate::kernel) struct Target<'a> {
+    /// From the first element on.
+    pub(in crate::kernel) data: &'a mut [f32],
+    /// Distance between rows.
+    pub(in crate::kernel) stride: usize,
+}
+
 /// `out[m, n] = A[m, k] · B[k, n]` (or `+=`, by the mode), with `out` row-major and dense.
 ///
 /// # Panics
 /// If an operand or `out` does not hold what `dims` and the strides reach.
 pub fn gemm(dims: Dims, a: Operand<'_>, b: Operand<'_>, out: &mut [f32], mode: Mode) {
-    gemm_on(Tier::detect(), (dims, mode), a, b, out);
-}
-
-fn gemm_on(
-    tier: Tier,
-    (dims, mode): (Dims, Mode),
-    a: Operand<'_>,
-    b: Operand<'_>,
-    out: &mut [f32],
-) {
-    let Dims { m, n, k } = dims;
+    let Dims { m, n, .. } = dims;
     assert_eq!(
         Some(out.len()),
         m.checked_mul(n),
         "the output of a {m}x{n} product has the wrong length"
     );
+    let out = Target {
+        data: out,
+        stride: n,
+    };
+    gemm_into(dims, (a, b), out, mode);
+}
+
+/// As `gemm`, to rows that lie apart.
+///
+/// # Panics
+/// If an operand or `out` does not hold what `dims` and the strides reach.
+pub(in crate::kernel) fn gemm_into(
+    dims: Dims,
+    operands: (Operand<'_>, Operand<'_>),
+    out: Target<'_>,
+    mode: Mode,
+) {
+    gemm_on(Tier::detect(), (dims, mode), operands, out);
+}
+
+fn gemm_on(
+    tier: Tier,
+    (dims, mode): (Dims, Mode),
+    (a, b): (Operand<'_>, Operand<'_>),
+    out: Target<'_>,
+) {
+    let Dims { m, n, k } = dims;
     let rows = Source::new(a.data, (m, a.row_stride), (k, a.col_stride));
     let columns = Source::new(b.data, (n, b.col_stride), (k, b.row_stride));
-    if out.is_empty() {
-        return;
+    let out = OutBlock::strided(out.data, (m, n), out.stride);
+    if m * n > 0 {
+        driver::product(tier, (rows, columns), &out, mode);
     }
-    driver::product(tier, (rows, columns), out, mode);
 }

@@ -19,16 +19,22 @@ unsafe impl Send for OutBlock<'_> {}
 unsafe impl Sync for OutBlock<'_> {}
 
 impl<'a> OutBlock<'a> {
-    /// The whole of `out`, `rows` by `columns`.
-    pub(super) fn new(out: &'a mut [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(
-            Some(out.len()),
-            rows.checked_mul(columns),
-            "an output block must cover its slice"
+    /// `rows` rows of `columns` numbers that begin `stride` numbers apart: columns of a wider matrix.
+    pub(super) fn strided(
+        out: &'a mut [f32],
+        (rows, columns): (usize, usize),
+        stride: usize,
+    ) -> Self {
+        let empty = rows == 0 || columns == 0;
+        let reach = rows.saturating_sub(1).saturating_mul(stride);
+        assert!(
+            empty || (columns <= stride && reach.saturating_add(columns) <= out.len()),
+            "an output of {rows}x{columns}, {stride} apart, does not fit {} numbers",
+            out.len()
         );
         Self {
             start: out.as_mut_ptr(),
-            stride: columns,
+            stride,
             rows,
             columns,
             owner: PhantomData,
@@ -68,6 +74,18 @@ impl<'a> OutBlock<'a> {
             rows: rows.1,
             columns: columns.1,
             owner: PhantomData,
+        }
+    }
+
+    /// Makes every element zero.
+    pub(super) fn clear(&self) {
+        for row in 0..self.rows {
+            // SAFETY: one row of the block, which lies inside its slice; the caller of `part` keeps
+            // blocks that are alive apart.
+            let row = unsafe {
+                std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns)
+            };
+            row.fill(0.0);
         }
     }
 

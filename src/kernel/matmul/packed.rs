@@ -4,49 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::blocks::{Bits, Blocks};
-use super::driver::{self, Columns};
+use super::blocks::Blocks;
+use super::columns::{Columns, pack_columns};
+use super::driver::{self, Term};
 use super::out::OutBlock;
-use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
-use super::{Form, Operand, PANEL, Precision};
-
-/// How a packed matrix holds its weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    /// As numbers of this precision.
-    Plain(Precision),
-    /// In blocks of 32 with a common scale.
-    Blocks(Bits),
-}
-
-impl Packing {
-    /// Its usual name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain(precision) => precision.name(),
-            Self::Blocks(Bits::Eight) => "q8_0",
-            Self::Blocks(Bits::Four) => "q4_0",
-        }
-    }
-
-    /// Precision of products that cannot use the packed weights, such as gradients.
-    #[must_use]
-    pub const fn precision(self) -> Precision {
-        match self {
-            Self::Plain(precision) => precision,
-            Self::Blocks(_) => Precision::F32,
-        }
-    }
-}
-
-impl From<Precision> for Packing {
-    fn from(precision: Precision) -> Self {
-        Self::Plain(precision)
-    }
-}
+use super::{Form, Operand, PANEL, Packing, Precision, TILE_ROWS, Target};
+use crate::kernel::Pages;
 
 /// A weight of `n` output by `k` input features, packed for `y = x · Wᵀ`.
 ///
@@ -60,7 +25,7 @@ pub struct PackedMatrix {
 
 enum Body {
     /// `[panel][depth lanes][32]`
-    Lanes(Vec<u32>, Precision),
+    Lanes(Pages<u32>, Precision),
     Blocks(Blocks),
 }
 
@@ -117,11 +82,25 @@ impl PackedMatrix {
         Ok(packed)
     }
 
+    /// Packs the transpose of `weight`, row-major `n` by `k`, for `y = x · W`.
+    ///
+    /// # Panics
+    /// If `weight` does not hold `n * k` numbers.
+    #[must_use]
+    pub fn pack_transposed(weight: &[f32], (n, k): (usize, usize), precision: Precision) -> Self {
+        let mut packed = Self::zero(Tier::detect(), (k, n), precision.into());
+        let source = Source::new(weight, (k, 1), (n, k));
+        if let Body::Lanes(lanes, precision) = &mut packed.body {
+            pack_columns(packed.tier, *precision, source, lanes);
+        }
+        packed
+    }
+
     fn zero(tier: Tier, (n, k): (usize, usize), packing: Packing) -> Self {
         let body = match packing {
             Packing::Plain(precision) => {
                 let lanes = n.div_ceil(PANEL) * PANEL * precision.form().lanes(k);
-                Body::Lanes(zeroed(0, lanes), precision)
+                Body::Lanes(Pages::new(lanes), precision)
             }
             Packing::Blocks(bits) => Body::Blocks(Blocks::new(tier, bits, n, k)),
         };
@@ -139,7 +118,7 @@ impl PackedMatrix {
                 let source = Source::new(weight, (rows, self.k), (self.k, 1));
                 let panel_len = precision.form().lanes(self.k) * PANEL;
                 let to = panel * panel_len..(panel + rows.div_ceil(PANEL)) * panel_len;
-                driver::pack_columns(self.tier, *precision, source, &mut lanes[to]);
+                pack_columns(self.tier, *precision, source, &mut lanes[to]);
             }
             Body::Blocks(blocks) => blocks.set(panel, weight),
         }
@@ -205,31 +184,32 @@ impl PackedMatrix {
             "{rows} rows of {} inputs expected",
             self.k
         );
-        self.strided_into(Operand::row_major(x, self.k), rows, out);
+        let out = Target {
+            data: out,
+            stride: self.n,
+        };
+        self.times(Operand::row_major(x, self.k), rows, out);
     }
 
-    /// As `matmul_into`, for rows that lie at strides.
+    /// As `matmul_into`, for rows that lie at strides, to rows that lie apart.
     ///
     /// # Panics
     /// If `x` or `out` does not hold what `rows` asks for.
-    pub fn strided_into(&self, x: Operand<'_>, rows: usize, out: &mut [f32]) {
-        assert_eq!(
-            Some(out.len()),
-            rows.checked_mul(self.n),
-            "{rows} rows of {} outputs expected",
-            self.n
-        );
+    pub(super) fn times(&self, x: Operand<'_>, rows: usize, out: Target<'_>) {
         let source = Source::new(x.data, (rows, x.row_stride), (self.k, x.col_stride));
-        if out.is_empty() {
+        let out = OutBlock::strided(out.data, (rows, self.n), out.stride);
+        if rows * self.n == 0 {
             return;
         }
         match &self.body {
             Body::Lanes(lanes, precision) => {
-                let columns = self.columns_of(lanes, *precision);
-                driver::multiply(self.tier, source, columns, out, false);
+                let term = Term {
+                    rows: source,
+                    columns: self.columns_of(lanes, *precision),
+                };
+                driver::multiply(self.tier, &[term], &out, false);
             }
             Body::Blocks(blocks) => self.packed(source, |packed| {
-                let out = OutBlock::new(out, rows, self.n);
                 (0..self.panels()).into_par_iter().for_each(|panel| {
                     let columns = self.columns(&(panel..panel + 1));
                     // SAFETY: each panel has columns of its own.
@@ -237,6 +217,14 @@ impl PackedMatrix {
                     blocks.part_of_packed(self.tier, packed, panel, &out);
                 });
             }),
+        }
+    }
+
+    /// As the right-hand operand of a sum, unless it is held in blocks.
+    pub(super) fn plain_columns(&self) -> Option<Columns<'_>> {
+        match &self.body {
+            Body::Lanes(lanes, precision) => Some(self.columns_of(lanes, *precision)),
+            Body::Blocks(_) => None,
         }
     }
 
@@ -292,6 +280,19 @@ impl PackedMatrix {
         }
     }
 
+    /// Tiles into which `pack_tile` packs so many rows.
+    pub(in crate::kernel) fn tiles(&self, rows: usize) -> usize {
+        rows.div_ceil(self.tile_rows())
+    }
+
+    /// Most rows of a tile.
+    fn tile_rows(&self) -> usize {
+        match &self.body {
+            Body::Lanes(..) => TILE_ROWS,
+            Body::Blocks(blocks) => blocks.tile_rows(),
+        }
+    }
+
     /// Lanes of each row that `pack_tile` packs.
     pub(in crate::kernel) fn row_lanes(&self) -> usize {
         match &self.body {
@@ -302,7 +303,7 @@ impl PackedMatrix {
 
     /// Where the tile of that index lies among so many packed rows.
     pub(in crate::kernel) fn tile_lanes(&self, rows: usize, index: usize) -> Range<usize> {
-        let (first, count) = driver::nth_tile(rows, index);
+        let (first, count) = driver::nth_tile(rows, self.tile_rows(), index);
         let lanes = self.row_lanes();
         first * lanes..(first + count) * lanes
     }
@@ -325,7 +326,7 @@ impl PackedMatrix {
                 driver::pack_tile(self.tier, (rows, *precision), index, to);
             }
             Body::Blocks(blocks) => {
-                let tile = driver::nth_tile(rows.lanes(), index);
+                let tile = driver::nth_tile(rows.lanes(), blocks.tile_rows(), index);
                 blocks.pack_tile(self.tier, rows, tile, to);
             }
         }
@@ -335,7 +336,7 @@ impl PackedMatrix {
     fn packed(&self, rows: Source<'_>, work: impl FnOnce(&[u32])) {
         let count = rows.lanes();
         driver::with_scratch(count * self.row_lanes(), |lanes| {
-            for index in 0..driver::tile_count(count) {
+            for index in 0..self.tiles(count) {
                 self.pack_source(rows, index, &mut lanes[self.tile_lanes(count, index)]);
             }
             work(lanes);
@@ -381,7 +382,6 @@ impl PackedMatrix {
     fn columns_of<'a>(&self, lanes: &'a [u32], precision: Precision) -> Columns<'a> {
         Columns {
             lanes,
-            n: self.n,
             k: self.k,
             precision,
         }

@@ -42,6 +42,16 @@ fn plain(dims: Dims, a: Operand<'_>, b: Operand<'_>, precision: Precision) -> Ve
     out
 }
 
+fn dense_on(
+    tier: Tier,
+    (dims, mode): (Dims, Mode),
+    operands: (Operand<'_>, Operand<'_>),
+    data: &mut [f32],
+) {
+    let stride = dims.n;
+    gemm_on(tier, (dims, mode), operands, Target { data, stride });
+}
+
 fn close(got: &[f32], want: &[f64], k: usize) -> bool {
     let tolerance = 1e-7 * (k as f64 + 16.0);
     got.iter()
@@ -69,7 +79,7 @@ proptest! {
                 if accumulate {
                     want.iter_mut().zip(&out).for_each(|(want, old)| *want += f64::from(*old));
                 }
-                gemm_on(tier, (dims, Mode { precision, accumulate }), left, right, &mut out);
+                dense_on(tier, (dims, Mode { precision, accumulate }), (left, right), &mut out);
                 prop_assert!(close(&out, &want, k), "{tier:?} {precision:?} {dims:?} ways {ways}");
             }
         }
@@ -130,7 +140,7 @@ fn deep_and_wide_products_agree_with_the_triple_loop() {
         for tier in Tier::all() {
             for precision in PRECISIONS {
                 let mut out = vec![f32::NAN; m * n];
-                gemm_on(tier, (dims, precision.into()), left, right, &mut out);
+                dense_on(tier, (dims, precision.into()), (left, right), &mut out);
                 let want = plain(dims, left, right, precision);
                 assert!(close(&out, &want, k), "{tier:?} {precision:?} {dims:?}");
             }
@@ -175,7 +185,7 @@ fn tiers_with_fused_multiply_add_agree_on_bf16_bit_for_bit() {
             .map(|tier| {
                 let mut out = vec![0.0; m * n];
                 let mode = Precision::Bf16.into();
-                gemm_on(tier, (Dims { m, n, k }, mode), left, right, &mut out);
+                dense_on(tier, (Dims { m, n, k }, mode), (left, right), &mut out);
                 out
             })
             .collect();
@@ -207,13 +217,8 @@ fn infinities_and_nans_reach_only_their_own_rows_and_columns() {
             b[8 * n + 36] = f32::NAN;
             let mut out = vec![0.0; m * n];
             let (left, right) = (Operand::row_major(&a, k), Operand::row_major(&b, n));
-            gemm_on(
-                tier,
-                (Dims { m, n, k }, precision.into()),
-                left,
-                right,
-                &mut out,
-            );
+            let dims = Dims { m, n, k };
+            dense_on(tier, (dims, precision.into()), (left, right), &mut out);
             for (place, value) in out.iter().enumerate() {
                 let (row, column) = (place / n, place % n);
                 match (row, column) {
@@ -285,18 +290,36 @@ fn gradients_equal_candles_own() -> candle_core::Result<()> {
         for var in [&x, &w] {
             assert!(distance(got.get(var), want.get(var))? < tolerance);
         }
-        let packed = Arc::new(PackedMatrix::pack(
-            &w.flatten_all()?.to_vec1()?,
-            outputs,
-            inputs,
-            precision,
-        ));
-        let frozen = (frozen_linear(&x, &packed, Some(&w))? * &g)?
+        let numbers = w.flatten_all()?.to_vec1()?;
+        let packed = Arc::new(PackedMatrix::pack(&numbers, outputs, inputs, precision));
+        let back = PackedMatrix::pack_transposed(&numbers, (outputs, inputs), precision);
+        let frozen = (frozen_linear(&x, &packed, Some(&Arc::new(back)))? * &g)?
             .sum_all()?
             .backward()?;
         assert!(distance(frozen.get(&x), want.get(&x))? < tolerance);
         assert!(frozen.get(&w).is_none(), "a frozen weight got a gradient");
     }
+    Ok(())
+}
+
+#[test]
+fn a_product_on_top_of_a_matrix_has_all_three_gradients() -> candle_core::Result<()> {
+    let device = Device::Cpu;
+    let (rows, inputs, outputs) = (13, 5, 40);
+    let y = Var::from_vec(numbers(rows * outputs, 1), (rows, outputs), &device)?;
+    let x = Var::from_vec(numbers(rows * inputs, 2), (rows, inputs), &device)?;
+    let w = Var::from_vec(numbers(outputs * inputs, 3), (outputs, inputs), &device)?;
+    let got = linear_onto(&y, &x, &w)?;
+    let want = (y.as_tensor() + x.matmul(&w.t()?)?)?;
+    assert!(distance(Some(&got), Some(&want))? < 1e-5);
+    let (got, want) = (
+        got.sqr()?.sum_all()?.backward()?,
+        want.sqr()?.sum_all()?.backward()?,
+    );
+    for var in [&y, &x, &w] {
+        assert!(distance(got.get(var), want.get(var))? < 1e-4);
+    }
+    assert!(linear_onto(&x, &y, &w).is_err());
     Ok(())
 }
 

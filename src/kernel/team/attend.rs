@@ -24,6 +24,7 @@ use products::MOST_ROWS;
 pub use number::CacheNumber;
 
 /// One layer's keys and values in blocks, shared by the members of one pass.
+#[derive(Clone, Copy)]
 pub enum CachedBlocks<'a> {
     /// As they are.
     F32(Kept<'a, f32>),
@@ -31,28 +32,56 @@ pub enum CachedBlocks<'a> {
     Bf16(Kept<'a, u16>),
 }
 
-/// Keys and values in numbers of one kind.
+/// One layer's keys and values in numbers of one kind.
 ///
-/// Keys are (blocks, kv_heads, head_dim, BLOCK_TOKENS): those of 16 tokens lie side by side, so that
-/// 16 scores are made at once. Values are (blocks, kv_heads, BLOCK_TOKENS, head_dim).
+/// The keys of all layers are (blocks, layers, kv_heads, head_dim, BLOCK_TOKENS): those of 16 tokens
+/// lie side by side, so that 16 scores are made at once. The values are (blocks, layers, kv_heads,
+/// BLOCK_TOKENS, head_dim). Blocks that nobody has written to take no memory.
 pub struct Kept<'a, T> {
-    keys: Rows<'a, T>,
-    values: Rows<'a, T>,
+    keys: &'a Rows<'a, T>,
+    values: &'a Rows<'a, T>,
+    /// Which of how many layers.
+    layer: (usize, usize),
+    kv_heads: usize,
 }
 
+impl<T> Clone for Kept<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Kept<'_, T> {}
+
 impl<'a, T: CacheNumber> Kept<'a, T> {
-    /// So many blocks of `keys` and `values`, for `kv_heads` heads of `head_dim`.
+    /// The first of so many layers, for `kv_heads` heads, of keys and values whose rows are one
+    /// head's of a block.
+    #[must_use]
     pub fn new(
-        keys: &'a mut Vec<T>,
-        values: &'a mut Vec<T>,
-        blocks: usize,
-        (kv_heads, head_dim): (usize, usize),
+        (keys, values): (&'a Rows<'a, T>, &'a Rows<'a, T>),
+        layers: usize,
+        kv_heads: usize,
     ) -> Self {
-        let width = BLOCK_TOKENS * head_dim;
+        assert_eq!(keys.width(), values.width(), "a head's keys and values");
         Self {
-            keys: Rows::of(keys, blocks * kv_heads, width),
-            values: Rows::of(values, blocks * kv_heads, width),
+            keys,
+            values,
+            layer: (0, layers),
+            kv_heads,
         }
+    }
+
+    /// Another layer's.
+    fn at(self, layer: usize) -> Self {
+        Self {
+            layer: (layer, self.layer.1),
+            ..self
+        }
+    }
+
+    /// The row of a block's head.
+    fn row(&self, block: usize, head: usize) -> usize {
+        (block * self.layer.1 + self.layer.0) * self.kv_heads + head
     }
 
     /// # Safety
@@ -60,9 +89,9 @@ impl<'a, T: CacheNumber> Kept<'a, T> {
     unsafe fn write(&self, (block, slot): (usize, usize), key: &[f32], value: &[f32]) {
         let head_dim = self.values.width() / BLOCK_TOKENS;
         let heads = key.chunks_exact(head_dim).zip(value.chunks_exact(head_dim));
-        let first = block * heads.len();
         for (head, (key, value)) in heads.enumerate() {
-            let keys = self.keys.place(first + head, slot);
+            let row = self.row(block, head);
+            let keys = self.keys.place(row, slot);
             for (d, number) in key.iter().enumerate() {
                 // SAFETY: slot < 16 and d < head_dim, so it lies inside the head's keys of this
                 // block, and no one else's slot is touched.
@@ -70,10 +99,21 @@ impl<'a, T: CacheNumber> Kept<'a, T> {
             }
             let columns = slot * head_dim..(slot + 1) * head_dim;
             // SAFETY: the caller vouches for the slot.
-            let values = unsafe { self.values.part_mut(first + head, columns) };
+            let values = unsafe { self.values.part_mut(row, columns) };
             for (to, number) in values.iter_mut().zip(value) {
                 *to = T::nearest(*number);
             }
+        }
+    }
+}
+
+impl CachedBlocks<'_> {
+    /// Another layer's.
+    #[must_use]
+    pub fn at(self, layer: usize) -> Self {
+        match self {
+            Self::F32(kept) => Self::F32(kept.at(layer)),
+            Self::Bf16(kept) => Self::Bf16(kept.at(layer)),
         }
     }
 }

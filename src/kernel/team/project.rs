@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::super::matmul::{Operand, PackedMatrix, TILE_ROWS};
+use super::super::matmul::{Operand, PackedMatrix};
 use super::{Member, Rows, share};
 
 /// A linear layer, and where its outputs go.
@@ -116,7 +116,7 @@ fn pack(
     if is_packed_by_tasks(projections, rows) {
         return;
     }
-    member.phase(rows.div_ceil(TILE_ROWS), |index| {
+    member.phase(matrix.tiles(rows), |index| {
         // SAFETY: nobody writes to `x` in this phase, and each tile is one task's own.
         unsafe {
             let to = packed.part_mut(0, matrix.tile_lanes(rows, index));
@@ -138,7 +138,9 @@ pub fn project(
     pack(member, projections, out.rows(), (x, packed));
     let panels = |it: &Projection<'_>| it.matrix.panels();
     let all: usize = projections.iter().map(panels).sum();
-    let tasks = member.tasks(all, 2);
+    let packs = is_packed_by_tasks(projections, out.rows());
+    // Fewer where each packs its rows again.
+    let tasks = member.tasks(all, if packs { 2 } else { 4 });
     member.phase(tasks, |task| {
         let mine = share(all, task, tasks);
         let mut first = 0;
@@ -150,7 +152,7 @@ pub fn project(
                 continue;
             }
             let part = Part {
-                packs: is_packed_by_tasks(projections, out.rows()),
+                packs,
                 projection,
                 panels: panels.start - own.start..panels.end - own.start,
                 low: (low, index * (low.width() / projections.len())),

@@ -28,6 +28,17 @@ impl<'a, T: Copy + Default> Rows<'a, T> {
         if buffer.len() < len {
             buffer.resize(len, T::default());
         }
+        Self::over(buffer, rows, width)
+    }
+
+    /// `rows` by `width` numbers of a buffer that has so many.
+    pub fn over(buffer: &'a mut [T], rows: usize, width: usize) -> Self {
+        assert!(
+            rows.checked_mul(width)
+                .is_some_and(|len| len <= buffer.len()),
+            "{rows}x{width} numbers of {}",
+            buffer.len()
+        );
         Self {
             start: buffer.as_mut_ptr(),
             rows,

@@ -21,6 +21,16 @@ pub struct LayerTape {
 }
 
 impl Decoder {
+    /// As `forward`, without a graph: nothing is kept for a way back.
+    pub fn forward_constant(&self, batch: &ForwardBatch) -> Result<Tensor, ModelError> {
+        self.check(batch)?;
+        let mut x = self.embed(batch)?.detach();
+        for index in 0..self.layers.len() {
+            x = self.one_layer(index, &x, batch)?.detach();
+        }
+        Ok(self.norm.forward(&x)?.detach())
+    }
+
     /// As `forward`, but the graph of what it returns reaches back to the last layer's output only;
     /// `backward_layers` goes on from there.
     pub fn forward_keeping_inputs(
@@ -81,7 +91,7 @@ impl Decoder {
         batch: &ForwardBatch,
     ) -> Result<Tensor, ModelError> {
         let segments = batch.segments();
-        let pass = super::pass(batch, &segments);
+        let pass = self.pass(batch, &segments);
         self.layers[index].forward(x, &pass, self.rope(index))
     }
 }

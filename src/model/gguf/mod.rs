@@ -22,7 +22,7 @@ use super::dtype::Dtype;
 use super::linear::LinearSettings;
 use super::tensors::TensorSource;
 use super::{Decoder, ModelError};
-use crate::gguf::{BlockFormat, GgufFile, GgufTensor, dequantize};
+use crate::gguf::{BlockFormat, GgufFile, GgufTensor, dequantize, dequantize_into};
 use crate::kernel::matmul::{Bits, Packing};
 
 /// Tensors of the file that are not asked for by name: they are part of the configuration.
@@ -161,7 +161,7 @@ impl TensorSource for GgufTensors<'_> {
     ) -> Result<(), ModelError> {
         let (tensor, bytes) = self.find(name, &shape)?;
         let row = bytes.len() / shape[0];
-        *to = dequantize(tensor.format, &bytes[rows.start * row..rows.end * row]);
+        dequantize_into(tensor.format, &bytes[rows.start * row..rows.end * row], to);
         Ok(())
     }
 

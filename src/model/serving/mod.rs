@@ -72,7 +72,7 @@ impl Decoder {
             pass.run(pool, logits);
         };
         match &self.embedding {
-            Embedding::Packed(packed) => run(Table::Packed(packed)),
+            Embedding::Packed(packed, _) => run(Table::Packed(packed)),
             Embedding::Tensor(tensor) => with_elements(tensor, |rows| run(Table::Rows(rows)))?,
         }
         Ok(())

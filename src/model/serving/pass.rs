@@ -58,15 +58,17 @@ impl Pass<'_> {
         let draws = self.step.draws.len();
         logits.resize(draws * config.vocab_size, 0.0);
         let logits = Rows::of(logits, draws, config.vocab_size);
-        let (workspace, cache) = pool.parts();
         let rank = self.adapters.iter().map(|(_, it)| it.most_rank).max();
-        let (team, buffers) = workspace.lend(config, (tokens, rank.unwrap_or(0)), logits);
-        // Layers differ in what they see, not in their heads.
-        let shape = &self.served.layers[0].shape;
-        let tiles = Tiles::new(&self.rows, shape, team.members());
-        let work = |member: &Member<'_>| self.walk(member, (&buffers, &tiles), &cache);
-        // SAFETY: the phases are those of `walk`, the same and in the same order on every member.
-        unsafe { team.walk(&work) };
+        let sizes = (tokens, rank.unwrap_or(0));
+        pool.lend(|workspace, cache| {
+            let (team, buffers) = workspace.lend(config, sizes, logits);
+            // Layers differ in what they see, not in their heads.
+            let shape = &self.served.layers[0].shape;
+            let tiles = Tiles::new(&self.rows, shape, team.members());
+            let work = |member: &Member<'_>| self.walk(member, (&buffers, &tiles), cache);
+            // SAFETY: the phases are those of `walk`, the same and in the same order on every member.
+            unsafe { team.walk(&work) };
+        });
     }
 
     /// One member's way through the layers.
@@ -74,22 +76,22 @@ impl Pass<'_> {
         &self,
         member: &Member<'_>,
         (buffers, tiles): (&Buffers<'_>, &Tiles),
-        cache: &[CachedBlocks<'_>],
+        cache: CachedBlocks<'_>,
     ) {
         let layers = &self.served.layers;
         let (last, draws) = (layers.len() - 1, self.step.draws);
         let lookup = |row: usize, to: &mut [f32]| self.embed(row, to);
         let first = layers[0].input_norm.plain();
         team::embed(member, &lookup, &buffers.x, (first, &buffers.normed));
-        for (index, cache) in cache[..last].iter().enumerate() {
+        for index in 0..last {
             let deltas = self.deltas(index, Range::clone);
             let low = (deltas.as_slice(), &buffers.low);
-            self.attention(member, index, (buffers, tiles, cache), low);
+            self.attention(member, index, (buffers, tiles, cache.at(index)), low);
             self.rest(member, index, buffers, low);
         }
         let deltas = self.deltas(last, Range::clone);
         let low = (deltas.as_slice(), &buffers.low);
-        self.attention(member, last, (buffers, tiles, &cache[last]), low);
+        self.attention(member, last, (buffers, tiles, cache.at(last)), low);
         if draws.is_empty() {
             return;
         }
@@ -135,7 +137,7 @@ impl Pass<'_> {
         &self,
         member: &Member<'_>,
         index: usize,
-        (buffers, tiles, cache): (&Buffers<'_>, &Tiles, &CachedBlocks<'_>),
+        (buffers, tiles, cache): (&Buffers<'_>, &Tiles, CachedBlocks<'_>),
         low: (&[Delta<'_>], &Rows<'_>),
     ) {
         let Buffers {
@@ -155,9 +157,9 @@ impl Pass<'_> {
             rope: rope.map(|rope| -> &RopeTable { &self.decoder.ropes[rope] }),
         };
         let shape: &AttentionShape = &layer.shape;
-        team::place(member, (qkv, &self.rows), (shape, turn), cache);
+        team::place(member, (qkv, &self.rows), (shape, turn), &cache);
         let queries = (qkv, &*self.rows, tiles);
-        team::attend(member, queries, (shape, cache), &buffers.attended);
+        team::attend(member, queries, (shape, &cache), &buffers.attended);
     }
 
     /// What is left of a layer, up to the norm after it.

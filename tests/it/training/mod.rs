@@ -3,6 +3,7 @@
 mod dpo;
 mod dpo_step;
 mod evaluate;
+mod layers;
 mod mo_odpo;
 mod recorder;
 mod reward_model;

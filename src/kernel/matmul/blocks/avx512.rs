@@ -14,8 +14,8 @@ use super::{BLOCK, Bits, Line, Tile, blocks};
 use crate::kernel::matmul::avx512::{Present, first};
 use crate::kernel::matmul::out::OutBlock;
 
-/// Most rows of one register tile.
-const TILE: usize = 6;
+/// Most rows of one register tile, and of a packed one.
+const TILE: usize = Layout::Quads.tile_rows();
 /// Columns of one vector of sums.
 const WIDTH: usize = 16;
 
@@ -28,37 +28,30 @@ macro_rules! each {
 
 /// Lengths are checked by the caller.
 pub(super) fn tile(_: Present, tile: &Tile<'_>, out: &mut OutBlock<'_>) {
-    let count = tile.height.div_ceil(TILE);
-    for index in 0..count {
-        let row = index * tile.height / count;
-        let strip = Strip {
-            tile,
-            row,
-            out: out.start().wrapping_add(row * out.stride()),
-            out_stride: out.stride(),
-            columns: out.columns(),
-        };
-        // SAFETY: `Present` proves the instructions, the caller has checked the lengths, and the
-        // strip's rows lie inside the block.
-        unsafe {
-            match tile.bits {
-                Bits::Eight => strip.of_rows::<false>((index + 1) * tile.height / count - row),
-                Bits::Four => strip.of_rows::<true>((index + 1) * tile.height / count - row),
-            }
+    let corner = Corner {
+        tile,
+        out: out.start(),
+        out_stride: out.stride(),
+        columns: out.columns(),
+    };
+    // SAFETY: `Present` proves the instructions, and the caller has checked the lengths.
+    unsafe {
+        match tile.bits {
+            Bits::Eight => corner.of_rows::<false>(tile.height),
+            Bits::Four => corner.of_rows::<true>(tile.height),
         }
     }
 }
 
-/// Some rows of a tile, from `row` on.
-struct Strip<'a> {
+/// A tile and the place of its sums.
+struct Corner<'a> {
     tile: &'a Tile<'a>,
-    row: usize,
     out: *mut f32,
     out_stride: usize,
     columns: usize,
 }
 
-impl Strip<'_> {
+impl Corner<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn of_rows<const FOUR: bool>(self, rows: usize) {
         // SAFETY: passed on to the caller.
@@ -75,14 +68,14 @@ impl Strip<'_> {
     }
 
     /// # Safety
-    /// The tile has `ROWS` rows from `row` on, and `out` as many rows of `columns`, at most 32.
+    /// The tile has `ROWS` rows, and `out` as many rows of `columns`, at most 32.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn run<const ROWS: usize, const FOUR: bool>(self) {
-        let height = self.tile.height;
+        let height = ROWS;
         let step = if FOUR { Bits::Four } else { Bits::Eight }.lines();
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         let mut line = self.tile.panel.as_ptr();
-        let mut lanes = self.tile.rows.as_ptr().wrapping_add(self.row);
+        let mut lanes = self.tile.rows.as_ptr();
         for _ in blocks(self.tile) {
             // SAFETY: block by block, `line` advances over the panel and `lanes` over the rows,
             // whose lengths the caller has checked.
@@ -131,7 +124,7 @@ impl Strip<'_> {
         line: *const Line,
         lanes: *const u32,
     ) -> [[__m512i; 2]; ROWS] {
-        let height = self.tile.height;
+        let height = ROWS;
         let mut products = [[_mm512_setzero_si512(); 2]; ROWS];
         macro_rules! add_quad {
             ($weights:expr, $quad:expr) => {
@@ -180,25 +173,33 @@ impl Strip<'_> {
     }
 }
 
-/// Rounds a block of one row and writes it as `row` of `count` that lie side by side, as
-/// `quantize::activations` and `Layout::put_row` do.
-pub(super) fn pack_block(
-    _: Present,
-    block: &[f32; BLOCK],
-    (row, count): (usize, usize),
-    lanes: &mut [u32],
-) {
-    let mut quads = [0u32; BLOCK / 4];
+/// Rounds a row whose steps lie side by side and writes it as `row` of `count`, as
+/// `Layout::pack_block` does block by block.
+pub(super) fn pack_row(_: Present, x: &[f32], place: (usize, usize), lanes: &mut [u32]) {
     // SAFETY: `Present` proves the instructions.
-    let (scale, start) = unsafe { quantize(block, &mut quads) };
-    lanes[row] = scale.to_bits();
-    lanes[count + row] = start.cast_unsigned();
-    for (quad, four) in quads.into_iter().enumerate() {
-        lanes[(2 + quad) * count + row] = four;
+    unsafe { pack_blocks(x, place, lanes) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn pack_blocks(x: &[f32], (row, count): (usize, usize), lanes: &mut [u32]) {
+    let (blocks, rest) = x.as_chunks::<BLOCK>();
+    let mut end = [0.0; BLOCK];
+    end[..rest.len()].copy_from_slice(rest);
+    let ends = if rest.is_empty() { &[][..] } else { &[end][..] };
+    let lanes = lanes.chunks_exact_mut(Layout::Quads.row_lanes() * count);
+    for (block, lanes) in blocks.iter().chain(ends).zip(lanes) {
+        let mut quads = [0u32; BLOCK / 4];
+        let (scale, start) = quantize(block, &mut quads);
+        lanes[row] = scale.to_bits();
+        lanes[count + row] = start.cast_unsigned();
+        for (quad, four) in quads.into_iter().enumerate() {
+            lanes[(2 + quad) * count + row] = four;
+        }
     }
 }
 
 /// The scale, and -128 times the sum of the numbers.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn quantize(block: &[f32; BLOCK], quads: &mut [u32; BLOCK / 4]) -> (f32, i32) {
     // SAFETY: both halves lie inside the block.

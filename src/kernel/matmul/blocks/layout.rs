@@ -2,8 +2,6 @@
 
 use half::f16;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
 use super::{BLOCK, Bits, Line, quantize};
 use crate::kernel::matmul::tier::Tier;
 
@@ -39,6 +37,15 @@ impl Layout {
         match self {
             Self::Pairs => 1 + BLOCK / 2,
             Self::Quads => 2 + BLOCK / 4,
+        }
+    }
+
+    /// Most rows that are packed side by side: what a register tile multiplies at once, or whole
+    /// times as many.
+    pub(super) const fn tile_rows(self) -> usize {
+        match self {
+            Self::Pairs => 12,
+            Self::Quads => 6,
         }
     }
 
@@ -86,17 +93,7 @@ impl Layout {
     }
 
     /// Rounds a block of one row and writes it as `row` of `count` that lie side by side.
-    pub(super) fn pack_block(
-        self,
-        tier: Tier,
-        block: &[f32; BLOCK],
-        place: (usize, usize),
-        lanes: &mut [u32],
-    ) {
-        #[cfg(target_arch = "x86_64")]
-        if let (Tier::Avx512(present), Self::Quads) = (tier, self) {
-            return avx512::pack_block(present, block, place, lanes);
-        }
+    pub(super) fn pack_block(self, block: &[f32; BLOCK], place: (usize, usize), lanes: &mut [u32]) {
         let (mut numbers, mut scale) = ([0i16; BLOCK], 0.0);
         quantize::activations(block, &mut numbers, &mut scale);
         self.put_row((scale, &numbers), place, lanes);

@@ -19,11 +19,11 @@ use rayon::prelude::*;
 use layout::Layout;
 
 use super::PANEL;
-use super::driver::{nth_tile, tile_count};
+use super::driver::nth_tile;
 use super::out::OutBlock;
-use super::pages::zeroed;
 use super::source::Source;
 use super::tier::Tier;
+use crate::kernel::{Pages, Zeroed};
 
 /// Weights that share a scale.
 pub(super) const BLOCK: usize = 32;
@@ -52,10 +52,15 @@ impl Bits {
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+// SAFETY: bytes.
+unsafe impl Zeroed for Line {
+    const ZERO: Self = Self([0; 64]);
+}
+
 /// A matrix of `n` output by `k` input features, as `[panel][block][line]`, where
 /// a panel has 32 columns.
 pub(super) struct Blocks {
-    lines: Vec<Line>,
+    lines: Pages<Line>,
     bits: Bits,
     layout: Layout,
     k: usize,
@@ -66,7 +71,7 @@ impl Blocks {
     pub(super) fn new(tier: Tier, bits: Bits, n: usize, k: usize) -> Self {
         let count = n.div_ceil(PANEL) * k.div_ceil(BLOCK) * bits.lines();
         Self {
-            lines: zeroed(Line([0; 64]), count),
+            lines: Pages::new(count),
             bits,
             layout: Layout::of(tier),
             k,
@@ -117,6 +122,11 @@ impl Blocks {
         self.k.div_ceil(BLOCK) * self.layout.row_lanes()
     }
 
+    /// Most rows of a tile.
+    pub(super) const fn tile_rows(&self) -> usize {
+        self.layout.tile_rows()
+    }
+
     /// Whether rows that are packed for one are packed for the other.
     pub(super) fn packs_rows_like(&self, other: &Self) -> bool {
         self.layout == other.layout
@@ -130,6 +140,14 @@ impl Blocks {
         (row, count): (usize, usize),
         to: &mut [u32],
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Avx512(present), Layout::Quads, 1) = (tier, self.layout, x.depth_stride()) {
+            for at in 0..count {
+                let steps = &x.part(row + at, 1, 0, x.depth()).data()[..x.depth()];
+                avx512::pack_row(present, steps, (at, count), to);
+            }
+            return;
+        }
         let mut block = [0.0f32; BLOCK];
         let blocks = to.chunks_exact_mut(self.layout.row_lanes() * count);
         for (index, lanes) in blocks.enumerate() {
@@ -139,7 +157,7 @@ impl Blocks {
             for at in 0..count {
                 x.part(row + at, 1, first, held)
                     .copy_lane(&mut block[..held]);
-                self.layout.pack_block(tier, &block, (at, count), lanes);
+                self.layout.pack_block(&block, (at, count), lanes);
             }
         }
     }
@@ -160,7 +178,8 @@ impl Blocks {
             let first = (panel + at) * panel_lines;
             let column = at * PANEL;
             let width = PANEL.min(out.columns() - column);
-            for (row, height) in (0..tile_count(rows)).map(|index| nth_tile(rows, index)) {
+            for index in 0..rows.div_ceil(self.tile_rows()) {
+                let (row, height) = nth_tile(rows, self.tile_rows(), index);
                 // SAFETY: one tile at a time is alive here, and the block is this call's own.
                 let mut out = unsafe { out.part((row, height), (column, width)) };
                 let tile = Tile {
@@ -215,7 +234,7 @@ fn blocks(tile: &Tile<'_>) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PackedMatrix, Packing};
+    use super::super::{PackedMatrix, Packing, Target};
     use super::*;
 
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -301,6 +320,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn rows_that_lie_apart_have_the_bits_of_rows_that_do_not() {
+        let (m, n, k) = (7, 40, 75);
+        let (weights, x) = (numbers(n * k, 1), numbers(m * k, 2));
+        // (m, k) and its transpose
+        let turned: Vec<f32> = (0..k * m).map(|i| x[i % m * k + i / m]).collect();
+        let packed = PackedMatrix::pack(&weights, n, k, Packing::Blocks(Bits::Eight));
+        let (mut one, mut other) = (vec![0.0; m * n], vec![0.0; m * n]);
+        packed.matmul_into(&x, m, &mut one);
+        let apart = super::super::Operand::row_major(&turned, m).transposed();
+        let target = Target {
+            data: &mut other,
+            stride: n,
+        };
+        packed.times(apart, m, target);
+        assert!(one == other);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl<T: CacheNumber> Tile<'_, T> {
     /// The shared keys and values of a block.
     fn block(&self, index: usize) -> (&[T], &[T]) {
         let block = self.placed.0[0].blocks[index] as usize;
-        let row = block * self.shape.kv_heads + self.kv_head;
+        let row = self.cache.row(block, self.kv_head);
         // SAFETY: keys and values are written by `place` only, which another phase than this is.
         unsafe {
             let keys = self.cache.keys.read(row..row + 1);
