@@ -326,9 +326,10 @@ class Ordeal:
         attempt = self.place.state(self.job)[1]
         newest = self.place.data / "jobs" / self.job / f"attempt-{attempt:08}"
         messages = [message for message, _ in self.place.events(self.job, attempt)]
+        if (newest / "state.draft").exists():
+            return "while states were taken over"
         if any((newest / "state").glob(".draft-*")):
-            began = any(message.startswith("step ") for message in messages)
-            return "while a state was written" if began else "while states were taken over"
+            return "while a state was written"
         if not any(m.startswith(("going on", "fitting")) for m in messages):
             return "while it was loading"
         listed = {pathlib.Path(folder).name for (folder,) in self.place.rows(

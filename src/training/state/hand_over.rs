@@ -16,7 +16,12 @@ pub struct Carried {
     pub damaged: Vec<String>,
 }
 
-/// Takes the sound states of the job folder `from`, and its metrics, over into the job folder `to`.
+/// States on their way into a folder, until all of them are there.
+const DRAFT: &str = "state.draft";
+
+/// Takes the sound states of the job folder `from`, and its metrics, over into the job folder `to`,
+/// which has none yet. They get there all at once: a worker that is killed on the way leaves a
+/// folder without states, never one with some of them that would be taken for all there are.
 /// Files are linked where that can be done: a state is never changed once it has its name, so what
 /// happens in one folder does not reach the other.
 pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
@@ -25,7 +30,9 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
     if !old.exists() {
         return Ok(carried);
     }
-    fs::create_dir_all(&new).map_err(|source| TrainingError::file(&new, source))?;
+    let draft = to.join(DRAFT);
+    remove(&draft)?;
+    fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
     // first, as a state needs the metrics before it; copied, as these two are written to
     for name in ["metrics.jsonl", "timings.jsonl"] {
         let (old, new) = (from.join(name), to.join(name));
@@ -43,23 +50,22 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
                 continue;
             }
         };
-        let target = new.join(folder_name(manifest.step));
-        let draft = new.join(format!(".draft-{:08}", manifest.step));
-        remove(&draft)?;
-        fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
+        let target = draft.join(folder_name(manifest.step));
+        fs::create_dir(&target).map_err(|source| TrainingError::file(&target, source))?;
         for name in manifest
             .files
             .keys()
             .map(String::as_str)
             .chain(["manifest.json"])
         {
-            link(&folder.join(name), &draft.join(name))?;
+            link(&folder.join(name), &target.join(name))?;
         }
-        sync_folder(&draft)?;
-        fs::rename(&draft, &target).map_err(|source| TrainingError::file(&target, source))?;
+        sync_folder(&target)?;
         carried.step = carried.step.max(Some(manifest.step));
     }
-    sync_folder(&new)?;
+    sync_folder(&draft)?;
+    fs::rename(&draft, &new).map_err(|source| TrainingError::file(&new, source))?;
+    sync_folder(to)?;
     Ok(carried)
 }
 
@@ -117,5 +123,29 @@ mod tests {
         }
         assert_eq!(carry_over(old.path(), new.path()).unwrap().step, Some(2));
         assert!(new.path().join("metrics.jsonl").exists());
+    }
+
+    #[test]
+    fn states_that_were_taken_over_in_part_are_not_all_there_are() {
+        let folder = || tempfile::tempdir().unwrap();
+        let (first, second, third) = (folder(), folder(), folder());
+        for step in [1, 2] {
+            save(first.path(), step, &tensors(step as f32), &()).unwrap();
+        }
+        carry_over(first.path(), second.path()).unwrap();
+        // as a kill on the way leaves it: the newest is there, the other one is not
+        let (state, draft) = (second.path().join("state"), second.path().join(DRAFT));
+        fs::rename(&state, &draft).unwrap();
+        fs::remove_dir_all(draft.join("step-00000001")).unwrap();
+        let carried = carry_over(second.path(), third.path()).unwrap();
+        assert_eq!(carried, Carried::default());
+        assert!(!third.path().join("state").exists());
+        // who takes over into that folder after all is not held up by it
+        assert_eq!(
+            carry_over(first.path(), second.path()).unwrap().step,
+            Some(2)
+        );
+        assert_eq!(folders(&state).unwrap().len(), 2);
+        assert!(!draft.exists());
     }
 }
