@@ -6,7 +6,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::cursor::{Cursor, Reason};
 use super::{BlockFormat, GgufError, Metadata};
@@ -130,6 +130,27 @@ impl GgufFile {
             shape: &place.shape,
             bytes: &self.map[place.bytes.clone()],
         })
+    }
+
+    /// Tells the system that these bytes, some of a tensor's, are not needed in memory for now.
+    pub fn let_go(&self, bytes: &[u8]) {
+        let first = bytes.as_ptr().addr().wrapping_sub(self.map.as_ptr().addr());
+        if first
+            .checked_add(bytes.len())
+            .is_none_or(|end| end > self.map.len())
+        {
+            return;
+        }
+        let unneeded = UncheckedAdvice::DontNeed;
+        // SAFETY: the map is only read, and of a file: pages that are let go are read from it again.
+        let let_go = unsafe {
+            self.map
+                .unchecked_advise_range(unneeded, first, bytes.len())
+        };
+        if let Err(error) = let_go {
+            // Nothing depends on it but the memory that is seen to be used.
+            tracing::debug!(%error, "pages of a file stay in memory");
+        }
     }
 
     /// The names of all tensors, in order.

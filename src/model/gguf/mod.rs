@@ -166,7 +166,13 @@ impl TensorSource for GgufTensors<'_> {
     ) -> Result<(), ModelError> {
         let (tensor, bytes) = self.find(name, &shape)?;
         let row = bytes.len() / shape[0];
-        dequantize_into(tensor.format, &bytes[rows.start * row..rows.end * row], to);
+        let part = rows.start * row..rows.end * row;
+        dequantize_into(tensor.format, &bytes[part.clone()], to);
+        // Only now and then are rows of a file in another order: then the whole tensor was read.
+        self.file.let_go(match bytes {
+            Cow::Borrowed(bytes) => &bytes[part],
+            Cow::Owned(_) => tensor.bytes,
+        });
         Ok(())
     }
 
