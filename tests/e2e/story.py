@@ -25,9 +25,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 REWARDS = ROOT / "models" / "demo" / "rewards"
 OBJECTIVES = {"helpfulness": "helpful", "harmlessness": "harmless"}
 LEAST_SPEARMAN = 0.2
-# Of each objective, to train a reward model on and to measure it on: enough for the way, not for a
-# good one.
-PAIRS = 96
+# Of each objective, to train a reward model on and to measure it on. With 96 and six steps the policy did
+# not follow what such reward models say, and the gate refused it.
+PAIRS = 640
+# Of the job on HH's prompts, and of the one on our own.
+STEPS_WITH_CORPORA, STEPS = 40, 6
 # Seconds after which a job is taken for stuck, and an event for late.
 PATIENCE, LATE = 1800.0, 5.0
 
@@ -159,9 +161,10 @@ def reward_models(story, base, corpora):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--corpora", type=pathlib.Path)
     options = parser.parse_args()
+    options.steps = options.steps or (STEPS_WITH_CORPORA if options.corpora else STEPS)
     with Server("--worker-threads", "2") as server:
         story = Story(server)
         rows = judged = prompts()
