@@ -29,16 +29,8 @@ impl TokenLogprobs {
             n: vocabulary,
             k: width,
         };
-        let left = Operand {
-            data: hidden,
-            row_stride: width,
-            col_stride: 1,
-        };
-        let right = Operand {
-            data: weight,
-            row_stride: 1,
-            col_stride: width,
-        };
+        let left = Operand::row_major(hidden, width);
+        let right = Operand::row_major(weight, width).transposed();
         gemm(dims, left, right, out, self.settings.precision.into());
     }
 
@@ -77,16 +69,8 @@ impl TokenLogprobs {
             let logits = &mut logits[..rows * vocabulary];
             self.logits(hidden, weight, width, logits);
             self.logit_gradients(logits, targets, grad);
-            let left = Operand {
-                data: logits,
-                row_stride: vocabulary,
-                col_stride: 1,
-            };
-            let right = Operand {
-                data: weight,
-                row_stride: width,
-                col_stride: 1,
-            };
+            let left = Operand::row_major(logits, vocabulary);
+            let right = Operand::row_major(weight, width);
             let dims = Dims {
                 m: rows,
                 n: width,
@@ -94,16 +78,8 @@ impl TokenLogprobs {
             };
             gemm(dims, left, right, d_hidden, precision.into());
             if let Some(d_weight) = &mut d_weight {
-                let left = Operand {
-                    data: logits,
-                    row_stride: 1,
-                    col_stride: vocabulary,
-                };
-                let right = Operand {
-                    data: hidden,
-                    row_stride: width,
-                    col_stride: 1,
-                };
+                let left = Operand::row_major(logits, vocabulary).transposed();
+                let right = Operand::row_major(hidden, width);
                 let dims = Dims {
                     m: vocabulary,
                     n: width,

@@ -52,6 +52,14 @@ impl<T: CacheNumber> Products<'_, T> {
         if let Some(present) = avx512::Present::detect() {
             return avx512::products(present, self, sums, distance);
         }
+        self.write_in_parts(sums, distance);
+    }
+
+    /// The same in loops that the compiler makes vectors of. Lengths are checked by the caller.
+    fn write_in_parts(&self, sums: &mut [f32], distance: usize) {
+        let Self {
+            steps, rows, a, b, ..
+        } = *self;
         for (group, b) in b.0.iter().enumerate() {
             let mut row = 0;
             while row < rows {
@@ -145,14 +153,19 @@ mod tests {
                     let distance = groups * COLUMNS + 3;
                     let before = numbers(rows * distance);
                     let mut got = before.clone();
-                    Products {
+                    let products = Products {
                         steps,
                         rows,
                         a: (&a, rows + 1),
                         b: (&parts, 20),
                         fresh,
+                    };
+                    products.write(&mut got, distance);
+                    if steps > 0 || fresh {
+                        let mut parts = before.clone();
+                        products.write_in_parts(&mut parts, distance);
+                        assert!(parts == got, "{rows} rows, {groups} groups, {steps} steps");
                     }
-                    .write(&mut got, distance);
                     for (place, got) in got.iter().enumerate() {
                         let (row, column) = (place / distance, place % distance);
                         let mut sum = before[place];
