@@ -3,13 +3,13 @@
 mod narrow;
 
 use std::arch::x86_64::{
-    __cpuid, __m256bh, __m256i, __m512, __m512bh, __m512i, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi32,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_set_epi16,
-    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4,
-    _mm512_slli_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64,
+    __cpuid, __m256bh, __m256i, __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_prefetch,
+    _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_si512,
+    _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_permutexvar_epi16, _mm512_set_epi16, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 use std::sync::OnceLock;
@@ -147,6 +147,8 @@ unsafe fn rows<const ROWS: usize, const WIDTH: usize, const FORM: u8>(
             $( if $index < WIDTH { const $panel: usize = $index; $body } )*
         };
     }
+    let mut ahead = tile.ahead;
+    let second = ahead.lines().saturating_sub(1);
     let mut left = tile.rows.as_ptr();
     let mut right = tile.panels.as_ptr();
     // SAFETY: `left` and `right` advance over the lengths the caller vouches for; each row of `out` is `columns`
@@ -161,6 +163,10 @@ unsafe fn rows<const ROWS: usize, const WIDTH: usize, const FORM: u8>(
             });
         }
         for _ in 0..tile.depth {
+            // Two at most, as a step of a panel has; the same one twice costs nothing.
+            _mm_prefetch::<_MM_HINT_T1>(ahead.line(0));
+            _mm_prefetch::<_MM_HINT_T1>(ahead.line(second));
+            ahead.step();
             let mut panels = [[_mm512_setzero_si512(); 2]; WIDTH];
             each!(% AT, {
                 let place = right.wrapping_add(AT * tile.panel_stride);

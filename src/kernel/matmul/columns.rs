@@ -27,9 +27,20 @@ impl Columns<'_> {
         &self.lanes[index * self.panel_len() + from * PANEL..]
     }
 
+    /// As `panels`; nothing where there are no more.
+    pub(super) fn rest(&self, index: usize, from: usize) -> &[u32] {
+        let start = index * self.panel_len() + from * PANEL;
+        self.lanes.get(start..).unwrap_or_default()
+    }
+
+    /// Packed steps of a panel.
+    pub(super) const fn depth(&self) -> usize {
+        self.precision.form().lanes(self.k)
+    }
+
     /// Lanes of one panel.
     pub(super) const fn panel_len(&self) -> usize {
-        self.precision.form().lanes(self.k) * PANEL
+        self.depth() * PANEL
     }
 }
 

@@ -4,14 +4,18 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
+use super::ahead::Ahead;
 use super::columns::{Columns, pack_columns, packed_len, packed_part, strips};
 use super::out::OutBlock;
 use super::source::Source;
 use super::tier::{Tier, Tile};
 use super::{Form, Mode, PANEL, Precision, TILE_ROWS};
 
-/// Packed lanes of depth taken at a time: a panel block of 32 KiB, shared by the tiles of one row block.
-const DEPTH_BLOCK: usize = 256;
+/// Packed lanes of depth taken at a time: a panel block of 64 KiB in the second-level cache, shared by the tiles of
+/// one row block.
+const DEPTH_BLOCK: usize = 512;
+/// Lines of the cache that one step of a panel fills.
+const STEP_LINES: usize = PANEL * size_of::<u32>() / 64;
 /// Rows of one task, whose packed block stays in the second-level cache.
 const ROW_BLOCK: usize = 8 * TILE_ROWS;
 /// Packed lanes of columns that one product holds at a time, about: 4 MiB.
@@ -253,17 +257,30 @@ impl Left<'_> {
             let count = if panels - panel >= most { most } else { 1 };
             let column = panel * PANEL;
             let width = (count * PANEL).min(out.columns() - column);
-            for (row, rows) in tiles.clone().map(|index| nth_tile(m, TILE_ROWS, index)) {
+            let here = columns.panels(first_panel + panel, from);
+            let next = match (panel + count < panels, from + depth) {
+                (true, _) => columns.rest(first_panel + panel + count, from),
+                (false, deeper) if deeper < columns.depth() => columns.rest(first_panel, deeper),
+                (false, _) => columns.rest(first_panel + panels, 0),
+            };
+            for (pass, index) in tiles.clone().enumerate() {
+                let (row, rows) = nth_tile(m, TILE_ROWS, index);
                 let row = row - first_row;
                 let start = row * self.per_row + self.from * per_step * rows;
                 // SAFETY: one tile at a time is alive here, and the block is this call's own.
                 let part = unsafe { out.part((row, rows), (column, width)) };
                 let tile = Tile {
                     rows: &self.lanes[start..start + depth * per_step * rows],
-                    panels: columns.panels(first_panel + panel, from),
+                    panels: here,
                     panel_stride: columns.panel_len(),
                     depth,
                     accumulate,
+                    ahead: Ahead::share(
+                        (here, next),
+                        (pass, tiles.len()),
+                        rows,
+                        (depth, STEP_LINES),
+                    ),
                 };
                 tier.tile(columns.precision, tile, part);
             }

@@ -3,6 +3,7 @@
 //! Every output element is one chain of multiply-adds over the inner dimension, in ascending order, whatever
 //! the number of rows, threads or tiles. Inside one tier a row alone therefore equals that row in any batch, bit for bit.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
 //! Which instruction set carries the work, found once per call at run time.
 
+use super::ahead::Ahead;
 use super::out::OutBlock;
 use super::source::Source;
 use super::{Form, PANEL, Precision, TILE_ROWS, portable};
@@ -133,4 +134,6 @@ pub(super) struct Tile<'a> {
     pub(super) depth: usize,
     /// Add to what the output holds.
     pub(super) accumulate: bool,
+    /// What is fetched meanwhile.
+    pub(super) ahead: Ahead,
 }

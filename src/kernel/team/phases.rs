@@ -68,6 +68,12 @@ impl Member<'_> {
         n.min(each * self.count())
     }
 
+    /// As `tasks`, of nearly the same number but of the same size, where there is such a number: a
+    /// few things that do not share out evenly keep members waiting.
+    pub(super) fn even_tasks(&self, n: usize, each: usize) -> usize {
+        even_tasks(n, self.tasks(n, each), self.count())
+    }
+
     /// Does as many of the `tasks` as it can get, and returns when all are done. What they wrote
     /// may be read then.
     pub(super) fn phase(&self, tasks: usize, mut work: impl FnMut(usize)) {
@@ -109,6 +115,45 @@ impl Member<'_> {
             } else {
                 patience.wait();
             }
+        }
+    }
+}
+
+/// Things of a task from which on one more or less does not matter.
+const MANY: usize = 16;
+
+/// The number nearest to `tasks`, from its half to its double, into which `n` things share out
+/// evenly and then evenly among the members; `tasks` where there is none.
+fn even_tasks(n: usize, tasks: usize, members: usize) -> usize {
+    if tasks == 0 || n / tasks >= MANY {
+        return tasks;
+    }
+    (tasks.div_ceil(2)..=(2 * tasks).min(n))
+        .filter(|count| n % count == 0 && count % members == 0)
+        .min_by_key(|count| count.abs_diff(tasks))
+        .unwrap_or(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::even_tasks;
+
+    #[test]
+    fn tasks_are_of_one_size_where_that_can_be() {
+        // (things, tasks wanted, members) to tasks
+        for ((n, tasks, members), expected) in [
+            ((28, 8, 2), 4),
+            ((36, 8, 2), 6),
+            ((30, 8, 2), 6),
+            ((18, 8, 2), 6),
+            ((28, 28, 2), 28),
+            ((304, 8, 2), 8),
+            ((4748, 8, 2), 8),
+            ((29, 8, 2), 8),
+            ((1, 1, 2), 1),
+            ((0, 0, 2), 0),
+        ] {
+            assert_eq!(even_tasks(n, tasks, members), expected, "{n} in {tasks}");
         }
     }
 }

@@ -95,6 +95,9 @@ fn first_half(pair: &LowRank, x: &Rows<'_>, rows: Range<usize>, (low, column): (
 /// Rows up to which every task packs what it reads: they are a few, and fit in the cache.
 const PACKED_BY_TASKS: usize = 2;
 
+/// Rows from which on a panel takes so long that tasks of a few make members wait for each other.
+const MANY_ROWS: usize = 32;
+
 /// Whether every task packs what it reads: also where the projections want it in different ways.
 fn is_packed_by_tasks(projections: &[Projection<'_>], rows: usize) -> bool {
     let first = projections[0].matrix;
@@ -140,7 +143,12 @@ pub fn project(
     let all: usize = projections.iter().map(panels).sum();
     let packs = is_packed_by_tasks(projections, out.rows());
     // Fewer where each packs its rows again.
-    let tasks = member.tasks(all, if packs { 2 } else { 4 });
+    let each = match out.rows() {
+        _ if packs => 2,
+        MANY_ROWS.. => 16,
+        _ => 4,
+    };
+    let tasks = member.even_tasks(all, each);
     member.phase(tasks, |task| {
         let mine = share(all, task, tasks);
         let mut first = 0;

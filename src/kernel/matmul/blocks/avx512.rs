@@ -1,10 +1,10 @@
 //! Register tiles of 6 rows by 32 columns of VPDPBUSD, which takes four steps at a time.
 
 use std::arch::x86_64::{
-    __m512i, _CMP_LT_OQ, _mm_storeu_si128, _mm256_loadu_si256, _mm512_abs_ps, _mm512_add_epi32,
-    _mm512_and_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_max_ps, _mm512_mul_ps,
+    __m512i, _CMP_LT_OQ, _MM_HINT_T1, _mm_prefetch, _mm_storeu_si128, _mm256_loadu_si256,
+    _mm512_abs_ps, _mm512_add_epi32, _mm512_and_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8,
+    _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_max_ps, _mm512_mul_ps,
     _mm512_reduce_add_epi32, _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32,
     _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srai_epi32, _mm512_srli_epi16,
 };
@@ -76,7 +76,12 @@ impl Corner<'_> {
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         let mut line = self.tile.panel.as_ptr();
         let mut lanes = self.tile.rows.as_ptr();
+        let mut ahead = self.tile.ahead;
         for _ in blocks(self.tile) {
+            for line in 0..ahead.lines() {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.line(line));
+            }
+            ahead.step();
             // SAFETY: block by block, `line` advances over the panel and `lanes` over the rows,
             // whose lengths the caller has checked.
             unsafe {

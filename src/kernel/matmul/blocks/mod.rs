@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use layout::Layout;
 
 use super::PANEL;
+use super::ahead::Ahead;
 use super::driver::nth_tile;
 use super::out::OutBlock;
 use super::source::Source;
@@ -178,7 +179,11 @@ impl Blocks {
             let first = (panel + at) * panel_lines;
             let column = at * PANEL;
             let width = PANEL.min(out.columns() - column);
-            for index in 0..rows.div_ceil(self.tile_rows()) {
+            let here = &self.lines[first..first + panel_lines];
+            let next = &self.lines[first + panel_lines..];
+            let passes = rows.div_ceil(self.tile_rows());
+            let steps = (self.k.div_ceil(BLOCK), self.bits.lines());
+            for index in 0..passes {
                 let (row, height) = nth_tile(rows, self.tile_rows(), index);
                 // SAFETY: one tile at a time is alive here, and the block is this call's own.
                 let mut out = unsafe { out.part((row, height), (column, width)) };
@@ -186,8 +191,9 @@ impl Blocks {
                     bits: self.bits,
                     layout: self.layout,
                     rows: &packed[row * lanes..(row + height) * lanes],
-                    panel: &self.lines[first..first + panel_lines],
+                    panel: here,
                     height,
+                    ahead: Ahead::share((here, next), (index, passes), rows, steps),
                 };
                 run(tier, tile, &mut out);
             }
@@ -205,6 +211,8 @@ struct Tile<'a> {
     /// `[block][line]`
     panel: &'a [Line],
     height: usize,
+    /// What is fetched meanwhile.
+    ahead: Ahead,
 }
 
 fn run(tier: Tier, tile: Tile<'_>, out: &mut OutBlock<'_>) {
