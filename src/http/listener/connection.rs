@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::response::Response;
 use futures::FutureExt;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -48,7 +49,7 @@ pub(super) async fn drive(stream: TcpStream, host: &Arc<Host>) {
         // the sender is the host's own, so it cannot be gone
         let _ = host.closing.subscribe().wait_for(|closing| *closing).await;
     });
-    let mut drains = false;
+    let (mut drains, mut closes) = (false, false);
     let late = loop {
         tokio::select! {
             // an error of a connection concerns its client alone
@@ -56,10 +57,18 @@ pub(super) async fn drive(stream: TcpStream, host: &Arc<Host>) {
             late = turn.overdue(&host.limits) => break Some(late),
             () = &mut draining, if !drains => {
                 drains = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                // one that may be asking hears why it is refused, and is closed by that reply
+                if !turn.may_ask() {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
             }
-            // those that had a request end by themselves, once its reply is sent
-            () = &mut closing, if turn.is_fresh() => break None,
+            // the others end by themselves, once their reply is sent
+            () = &mut closing, if !closes => {
+                closes = true;
+                if turn.may_ask() {
+                    break None;
+                }
+            }
         }
     };
     if let Some(late) = late {
@@ -103,9 +112,14 @@ fn answer(
     let read = Arc::clone(turn);
     let request = request.map(|body| Body::new(Arriving::new(body, move || read.body_read())));
     let reply = host.router.clone().oneshot(request);
+    let lifecycle = Arc::clone(&host.lifecycle);
     async move {
         let held = (under, running);
-        let reply = reply.await?;
+        let mut reply = reply.await?;
+        if lifecycle.phase() >= Phase::Draining {
+            let close = HeaderValue::from_static("close");
+            reply.headers_mut().insert(header::CONNECTION, close);
+        }
         Ok(reply.map(|body| Body::new(Leaving::new(body, held))))
     }
 }

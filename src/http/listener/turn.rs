@@ -78,9 +78,10 @@ impl Turn {
         self.0.borrow().waits
     }
 
-    /// Whether no request ever came.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.0.borrow().requests == 0
+    /// Whether the client may be asking: no request ever came, or the head of one is under way.
+    pub(super) fn may_ask(&self) -> bool {
+        let state = self.0.borrow();
+        state.waits == Waits::Head || state.requests == 0
     }
 
     /// Whether the client may still be sending a body that nobody wants.
@@ -206,6 +207,7 @@ mod tests {
     fn the_clock_runs_against_whoever_has_the_turn() {
         let turn = Arc::new(Turn::new());
         assert_eq!(late_in(&turn), Some((75, Late::Idle)));
+        assert!(turn.may_ask());
         turn.heard();
         assert_eq!(late_in(&turn), Some((10, Late::Head)));
         let under = turn.begin(true);
@@ -215,11 +217,13 @@ mod tests {
         assert_eq!(late_in(&turn), Some((60, Late::Taking)));
         turn.taken();
         assert_eq!(late_in(&turn), None);
-        assert!(turn.has_unread_body() && !turn.is_fresh());
+        assert!(turn.has_unread_body() && !turn.may_ask());
         turn.body_read();
         drop(under);
         assert_eq!(late_in(&turn), Some((75, Late::Idle)));
-        assert!(!turn.has_unread_body());
+        assert!(!turn.has_unread_body() && !turn.may_ask());
+        turn.heard();
+        assert!(turn.may_ask());
     }
 
     #[tokio::test]

@@ -270,6 +270,43 @@ async fn a_draining_server_tells_probes_and_clients_and_finishes_its_streams() {
 }
 
 #[tokio::test]
+async fn who_asks_late_of_a_draining_server_hears_why_it_is_refused() {
+    let server = Listening::usual().await;
+    // runs until its body has come
+    let mut running = server.connect().await;
+    let head = "POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                expect: 100-continue\r\ncontent-length: 14\r\n\r\n";
+    running.write_all(head.as_bytes()).await.unwrap();
+    read_until(&mut running, "100 Continue").await;
+    let (first, second) = ("GET /readyz HTTP/1.1\r\nhost:", " localhost\r\n\r\n");
+    let mut half = server.connect().await;
+    let known = format!("GET /healthz HTTP/1.1\r\nhost:{second}");
+    half.write_all(known.as_bytes()).await.unwrap();
+    read_until(&mut half, r#"{"status":"live"}"#).await;
+    half.write_all(first.as_bytes()).await.unwrap();
+    let mut silent = server.connect().await;
+    let soon = || tokio::time::sleep(Duration::from_millis(20));
+    soon().await;
+
+    server.app.lifecycle().advance(Phase::Draining);
+    let mut late = server.connect().await;
+    soon().await;
+    half.write_all(second.as_bytes()).await.unwrap();
+    for stream in [&mut silent, &mut late] {
+        let whole = format!("{first}{second}");
+        stream.write_all(whole.as_bytes()).await.unwrap();
+    }
+    for stream in [&mut half, &mut silent, &mut late] {
+        let reply = read(stream).await;
+        reply.check(503, "draining");
+        assert!(reply.head.contains("connection: close"), "{}", reply.head);
+    }
+    running.write_all(br#"{"prompt":"x"}"#).await.unwrap();
+    read(&mut running).await.check(503, "draining");
+    server.ended().await;
+}
+
+#[tokio::test]
 async fn a_server_with_nothing_to_finish_ends_at_once() {
     let server = Listening::usual().await;
     let addr = server.addr;
