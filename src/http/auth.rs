@@ -43,7 +43,6 @@ const ROUTES: &[(&str, Method, Need)] = &[
     ("/healthz", Method::GET, Need::Nothing),
     ("/readyz", Method::GET, Need::Nothing),
     ("/health", Method::GET, Need::Nothing),
-    ("/ready", Method::GET, Need::Nothing),
     ("/ping", Method::GET, Need::Nothing),
     ("/docs", Method::GET, Need::Nothing),
     ("/docs/{file}", Method::GET, Need::Nothing),

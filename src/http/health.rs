@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -28,7 +29,15 @@ pub(super) struct Version {
     version: &'static str,
 }
 
-/// Whether the process lives. Says nothing about the model: ask `/readyz`.
+/// The names under which probes made for other servers ask whether the process lives.
+pub(super) fn aliases() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(get_health))
+        .route("/ping", get(get_health))
+}
+
+/// Whether the process lives. Says nothing about the model: ask `/readyz`. `/health` and `/ping`,
+/// where probes made for other servers ask, answer the same.
 #[utoipa::path(
     get,
     path = "/healthz",

@@ -89,7 +89,9 @@ fn router_with(
     let routes = match side {
         Side::Public if app.shares_admin_routes() => public().merge(admin::plain_routes()),
         Side::Public => public(),
-        Side::Admin => admin::plain_routes().route("/healthz", get(health::get_health)),
+        Side::Admin => admin::plain_routes()
+            .route("/healthz", get(health::get_health))
+            .merge(health::aliases()),
     };
     routes
         .fallback(no_route)
@@ -118,6 +120,7 @@ fn public() -> Router<Arc<App>> {
     let (routes, document) = routes().split_for_parts();
     let document = Arc::<str>::from(openapi::render(document));
     routes
+        .merge(health::aliases())
         .route(
             "/v1/models/{id}/{*rest}",
             get(openai::get_model_with_slashes),

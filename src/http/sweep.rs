@@ -30,7 +30,7 @@ use crate::types::{FinishReason, TokenId};
 pub(super) struct SweepRequest {
     /// What to answer: one turn of the user where the checkpoint has a chat template, else text
     /// to continue. Exactly one of `prompt` and `messages` must be there.
-    #[schema(example = "How do magnets work?")]
+    #[schema(example = "What is the capital of France?")]
     prompt: Option<String>,
     /// A conversation to answer.
     #[schema(value_type = Option<Vec<MessageSchema>>)]

@@ -27,7 +27,7 @@ pub(super) struct TokenizeRequest {
     model: Option<String>,
     /// A text, encoded as `/v1/completions` does. Exactly one of `prompt` and `messages` must be
     /// there.
-    #[schema(example = "How do magnets work?")]
+    #[schema(example = "What is the capital of France?")]
     prompt: Option<String>,
     /// A conversation, encoded as `/v1/chat/completions` does.
     #[schema(value_type = Option<Vec<MessageSchema>>)]

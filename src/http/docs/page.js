@@ -2,11 +2,11 @@
 
 // What a first try of a route sends, where the examples of its schema would not do.
 const FIRST_BODIES = {
-  create_generation: { prompt: 'How do magnets work?', max_tokens: 64 },
-  create_chat_completion: { messages: [{ role: 'user', content: 'How do magnets work?' }], max_tokens: 64 },
-  create_completion: { prompt: 'How do magnets work?', max_tokens: 64 },
-  create_sweep: { prompt: 'How do magnets work?', grid: 3, max_tokens: 48 },
-  create_tokens: { prompt: 'How do magnets work?' },
+  create_generation: { prompt: 'What is the capital of France?', max_tokens: 64, temperature: 0 },
+  create_chat_completion: { messages: [{ role: 'user', content: 'What is the capital of France?' }], max_tokens: 64, temperature: 0 },
+  create_completion: { prompt: 'What is the capital of France?', max_tokens: 64, temperature: 0 },
+  create_sweep: { prompt: 'What is the capital of France?', grid: 3, max_tokens: 48, temperature: 0 },
+  create_tokens: { prompt: 'What is the capital of France?' },
 };
 const STEERED = ['create_generation', 'create_chat_completion', 'create_completion', 'put_profile'];
 const TOLD_HEADERS = ['content-type', 'x-request-id', 'x-policy-version', 'x-steering-weights', 'retry-after'];
@@ -217,7 +217,7 @@ async function start() {
   // with keys this is refused, and the bodies come without weights
   const objectives = await fetch('v1/objectives').then((reply) => (reply.ok ? reply.json() : {})).catch(() => ({}));
   if (objectives.objectives?.length) {
-    weights = Object.fromEntries(objectives.objectives.map(({ name }, index) => [name, index ? 0.3 : 0.7]));
+    weights = Object.fromEntries(objectives.objectives.map(({ name }, index) => [name, index ? 0 : 1]));
   }
   const routes = byId('routes');
   routes.replaceChildren();

@@ -116,7 +116,7 @@ fn routes(document: &Value) -> Vec<(Method, String)> {
 #[tokio::test]
 async fn without_a_key_only_the_open_routes_answer() {
     on_each(async |guarded: &Guarded| {
-        let open = ["/healthz", "/readyz"];
+        let open = ["/healthz", "/health", "/ping", "/readyz"];
         let document = guarded.server.get("/openapi.json").await.json();
         let key = guarded.with(&[]).await;
         let wrong = format!("sk-steer-{}", "0".repeat(64));

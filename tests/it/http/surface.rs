@@ -124,10 +124,9 @@ async fn objectives_tell_names_ranges_and_defaults() {
 #[tokio::test]
 async fn health_readiness_and_version_answer() {
     let server = Server::shared();
-    assert_eq!(
-        server.get("/healthz").await.json(),
-        json!({"status": "live"})
-    );
+    for path in ["/healthz", "/health", "/ping"] {
+        assert_eq!(server.get(path).await.json(), json!({"status": "live"}));
+    }
     assert_eq!(
         server.get("/readyz").await.json(),
         json!({"status": "ready"})
