@@ -11,6 +11,7 @@ mod mlflow;
 mod openapi;
 mod serve;
 pub mod train;
+mod variables;
 mod worker;
 mod worker_process;
 
@@ -23,7 +24,8 @@ use crate::service::chain;
 
 /// Serves language models that every request can steer by objective weights, and trains them.
 ///
-/// Without a subcommand: `steersman serve` with the demo checkpoint on http://127.0.0.1:8080.
+/// Without a subcommand: `steersman serve`, with its flags if any; by default the demo checkpoint
+/// on http://127.0.0.1:8080.
 /// Every flag can be given as its environment variable, or in a TOML file; flags win over the
 /// environment, which wins over the file.
 #[derive(Debug, Parser)]
@@ -60,8 +62,8 @@ enum Command {
 /// Runs the command line; the whole program is this match.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args: Vec<_> = args.into_iter().collect();
-    if args.len() < 2 {
-        args.push("serve".into());
+    if means_serve(args.get(1)) {
+        args.insert(1.min(args.len()), "serve".into());
     }
     let matches = Cli::command().try_get_matches_from(args);
     let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
@@ -95,6 +97,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether the first word belongs to `serve`, which then need not be named: there is none, or a
+/// flag, other than those of the program itself.
+fn means_serve(first: Option<&OsString>) -> bool {
+    const OWN: [&str; 4] = ["-h", "--help", "-V", "--version"];
+    let Some(first) = first else { return true };
+    let first = first.to_string_lossy();
+    first.starts_with('-') && !OWN.contains(&&*first)
 }
 
 fn usage(error: &clap::Error) -> ExitCode {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory};
+use clap::{ArgMatches, Args};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::{self, LogFilterError};
+use super::variables;
 use super::worker_process::WorkerProcess;
 use crate::config::{ConfigError, FineTuningMode, Gathered, Settings, SettingsLayer};
 use crate::http::{self, HttpSettings, ListenerSettings, Side};
@@ -79,7 +80,9 @@ pub(super) enum ServeError {
 
 /// `matches` tells which settings stood on the command line.
 pub(super) fn run(args: &ServeArgs, matches: Option<&ArgMatches>) -> Result<(), ServeError> {
-    check_variables()?;
+    if let Some(name) = variables::misspelt() {
+        return Err(ServeError::Variable(name));
+    }
     let file = match &args.config {
         Some(path) => Some((path.as_path(), SettingsLayer::from_file(path)?)),
         None => None,
@@ -92,36 +95,13 @@ pub(super) fn run(args: &ServeArgs, matches: Option<&ArgMatches>) -> Result<(), 
     }
     let settings = gathered.settings;
     logging::start(settings.log_format, &settings.log)?;
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(serve(settings))
-}
-
-/// Refuses variables that look like settings and are none: a misspelt one would be without effect,
-/// and nobody would hear of it.
-fn check_variables() -> Result<(), ServeError> {
-    fn known(command: &clap::Command, names: &mut Vec<String>) {
-        let variables = command.get_arguments().filter_map(clap::Arg::get_env);
-        names.extend(variables.map(|name| name.to_string_lossy().into_owned()));
-        for subcommand in command.get_subcommands() {
-            known(subcommand, names);
-        }
-    }
-    let mut names = Vec::new();
-    known(&super::Cli::command(), &mut names);
-    let variables = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    let unknown = |name: &String| {
-        // Kubernetes tells every pod where a service called `steersman` is
-        let linked = name.starts_with("STEERSMAN_SERVICE_")
-            || name == "STEERSMAN_PORT"
-            || name.starts_with("STEERSMAN_PORT_");
-        name.starts_with("STEERSMAN_") && !linked && !names.contains(name)
-    };
-    match variables.into_iter().find(unknown) {
-        Some(name) => Err(ServeError::Variable(name)),
-        None => Ok(()),
-    }
+        .build()?;
+    let served = runtime.block_on(serve(settings));
+    // a model that is still read when a signal comes keeps nobody waiting
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
@@ -136,64 +116,63 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
 }
 
 async fn serve_traced(settings: Settings, traces: &Traces) -> Result<(), ServeError> {
+    let mut signals = Signals::listen()?;
     let bucket = settings.registry.as_deref().map(Bucket::open).transpose()?;
     let store = Store::open(&settings.store()).await?;
     let has_keys = store.has_keys().await?;
     // before the model is loaded: an address in use should not cost a minute to find out
-    let listener = listen(settings.addr, has_keys).await?;
-    let admin = match (settings.admin_addr, settings.fine_tuning) {
-        (Some(addr), mode) if mode != FineTuningMode::Off => Some(listen(addr, has_keys).await?),
-        _ => None,
+    let public = listen(settings.addr, has_keys).await?;
+    let admin = match settings.admin_addr {
+        Some(addr) => Some(listen(addr, has_keys).await?),
+        None => None,
     };
-    let mut signals = Signals::listen()?;
-    let started = Instant::now();
-    let (model, service) = (settings.model.clone(), settings.service());
-    let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
     let app = tokio::select! {
-        loaded = loading => match loaded {
-            Ok(app) => app?.with_store(store.clone()),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        },
+        app = load(&settings, store.clone(), bucket) => app?,
         () = signals.next() => return Ok(()),
     };
-    let app = match settings.fine_tuning {
-        FineTuningMode::Off => app,
-        FineTuningMode::Local | FineTuningMode::Remote => app.with_fine_tuning(FineTuning {
-            apart: admin.is_some(),
-            bucket: bucket.clone(),
-            ..FineTuning::at(&settings.data_dir)
-        }),
-    };
-    let app = app.with_registry_in(&settings.data_dir, store.clone(), bucket);
-    let app = app.await?;
-    tracing::info!(ms = started.elapsed().as_millis(), "model loaded");
     tokio::spawn(follow(Arc::clone(&app)));
-    let addr = listener.local_addr()?;
-    super::print(&format!(
-        "steersman {} ready on http://{addr}\n",
-        env!("CARGO_PKG_VERSION")
-    ))?;
-    if let Some(admin) = admin {
-        let addr = admin.local_addr()?;
-        super::print(&format!("admin routes on http://{addr}/admin/v1\n"))?;
-        let (routes, limits) = (routes(&settings, traces), settings.listener());
-        tokio::spawn(serve_admin(admin, Arc::clone(&app), routes, limits));
-    }
+    let listeners = Listeners { public, admin };
+    super::print(&listeners.announced(&settings, has_keys)?)?;
     // dropped at the end, it ends the worker
     let _worker = match settings.fine_tuning {
         FineTuningMode::Local => Some(WorkerProcess::keep(store, &settings)?),
         FineTuningMode::Remote | FineTuningMode::Off => None,
     };
-    let routes = routes(&settings, traces);
-    drive((listener, app), signals, &settings, &routes).await
-}
-
-/// What the routes are told.
-fn routes(settings: &Settings, traces: &Traces) -> HttpSettings {
-    HttpSettings {
+    let routes = HttpSettings {
         traces: traces.clone(),
         ..settings.http()
-    }
+    };
+    drive(listeners, app, signals, &settings, &routes).await
+}
+
+/// The app, with the policies that were promoted.
+async fn load(
+    settings: &Settings,
+    store: Store,
+    bucket: Option<Bucket>,
+) -> Result<Arc<App>, ServeError> {
+    let started = Instant::now();
+    let (model, service) = (settings.model.clone(), settings.service());
+    let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
+    let app = match loading.await {
+        Ok(app) => app?.with_store(store.clone()),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    let app = match settings.fine_tuning {
+        FineTuningMode::Off => app,
+        FineTuningMode::Local | FineTuningMode::Remote => app.with_fine_tuning(FineTuning {
+            bucket: bucket.clone(),
+            ..FineTuning::at(&settings.data_dir)
+        }),
+    };
+    let app = match settings.admin_addr {
+        Some(_) => app.with_admin_apart(),
+        None => app,
+    };
+    let restored = app.with_registry_in(&settings.data_dir, store, bucket);
+    let app = restored.await?;
+    tracing::info!(ms = started.elapsed().as_millis(), "model loaded");
+    Ok(app)
 }
 
 async fn listen(addr: SocketAddr, has_keys: bool) -> Result<TcpListener, ServeError> {
@@ -203,15 +182,53 @@ async fn listen(addr: SocketAddr, has_keys: bool) -> Result<TcpListener, ServeEr
         .map_err(|source| ServeError::Listen { addr, source })
 }
 
-/// The admin routes on a listener of their own, until the server drains.
-async fn serve_admin(
-    listener: TcpListener,
-    app: Arc<App>,
-    routes: HttpSettings,
-    limits: ListenerSettings,
-) {
-    if let Err(error) = http::serve(listener, app, Side::Admin, &routes, limits).await {
-        tracing::error!("the admin routes are gone: {error}");
+/// Where requests come from.
+struct Listeners {
+    public: TcpListener,
+    /// Of the admin routes alone, where these have one.
+    admin: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// What a starting server says of itself: one text, since whoever waits for the first line may
+    /// read no other.
+    fn announced(&self, settings: &Settings, has_keys: bool) -> io::Result<String> {
+        let (version, addr) = (env!("CARGO_PKG_VERSION"), self.public.local_addr()?);
+        let mut text = format!("steersman {version} ready on http://{addr}\n");
+        if let Some(admin) = &self.admin {
+            let addr = admin.local_addr()?;
+            text += &format!("admin routes on http://{addr}/admin/v1\n");
+        }
+        if !has_keys {
+            text += "there are no keys, so it listens on loopback only; `steersman keys create` \
+                     makes one\n";
+        }
+        let folder = std::path::absolute(&settings.data_dir)?;
+        let database = match settings.database_url {
+            Some(_) => ", and in PostgreSQL",
+            None => "",
+        };
+        text += &format!("its data lie in {}{database}\n", folder.display());
+        Ok(text)
+    }
+
+    /// Serves both until the process drains and every reply under way is at its end.
+    async fn serve(
+        self,
+        app: &Arc<App>,
+        routes: &HttpSettings,
+        limits: ListenerSettings,
+    ) -> io::Result<()> {
+        let on =
+            |listener, side| http::serve(listener, Arc::clone(app), side, routes, limits.clone());
+        let Self { public, admin } = self;
+        let apart = async {
+            match admin {
+                Some(listener) => on(listener, Side::Admin).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(on(public, Side::Public), apart).map(|_| ())
     }
 }
 
@@ -228,14 +245,14 @@ async fn follow(app: Arc<App>) {
 
 /// Serves until a signal, then lets running answers finish, then cuts what is left.
 async fn drive(
-    (listener, app): (TcpListener, Arc<App>),
+    listeners: Listeners,
+    app: Arc<App>,
     mut signals: Signals,
     settings: &Settings,
     routes: &HttpSettings,
 ) -> Result<(), ServeError> {
     let drain = Duration::from_secs(settings.drain_seconds);
-    let limits = settings.listener();
-    let server = http::serve(listener, Arc::clone(&app), Side::Public, routes, limits);
+    let server = listeners.serve(&app, routes, settings.listener());
     let mut server = std::pin::pin!(server);
     tokio::select! {
         ended = &mut server => return Ok(ended?),

@@ -71,8 +71,8 @@ pub struct SettingsLayer {
     #[arg(long, env = "STEERSMAN_FINE_TUNING", value_name = "MODE")]
     pub fine_tuning: Option<FineTuningMode>,
 
-    /// Address of a listener of their own for the routes of files and training jobs; without it
-    /// the public listener has them too, for keys with the scope admin [default: none]
+    /// Address of a listener of their own for the admin routes: promotion, files, training jobs;
+    /// without it the public listener has them too, for keys with the scope admin [default: none]
     #[arg(long, env = "STEERSMAN_ADMIN_ADDR", value_name = "HOST:PORT")]
     pub admin_addr: Option<SocketAddr>,
 

@@ -64,6 +64,8 @@ pub struct App {
     pub(super) store: Option<Store>,
     /// Training jobs and their files; `None` where they are switched off.
     pub(super) fine_tuning: Option<FineTuning>,
+    /// Whether the admin routes have a listener of their own.
+    admin_apart: bool,
     /// Checkpoints that can be promoted; `None` on the command line.
     pub(super) registry: Option<Registry>,
     /// Held by whoever changes a policy.
@@ -118,6 +120,7 @@ impl App {
             queue_patience: settings.queue_patience,
             store: None,
             fine_tuning: None,
+            admin_apart: false,
             registry: None,
             changing: tokio::sync::Mutex::default(),
             keys: KeyRing::default(),
@@ -148,6 +151,20 @@ impl App {
             fine_tuning: Some(tuning),
             ..self
         }
+    }
+
+    /// The same with a listener of their own for the admin routes.
+    #[must_use]
+    pub fn with_admin_apart(self) -> Self {
+        Self {
+            admin_apart: true,
+            ..self
+        }
+    }
+
+    /// Whether the public listener has the admin routes too.
+    pub fn shares_admin_routes(&self) -> bool {
+        !self.admin_apart
     }
 
     /// What the caller with this secret may do. A server without keys is open to all.

@@ -10,7 +10,7 @@ use crate::rewards::RewardError;
 
 /// Environment variables of this beginning may hold keys. Any other name could make a job's owner
 /// send the server's own secrets to an address of their choice.
-const KEY_PREFIX: &str = "STEERSMAN_REWARD_KEY";
+pub const KEY_PREFIX: &str = "STEERSMAN_REWARD_KEY";
 /// A wait between two attempts never exceeds this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -116,9 +116,8 @@ impl CallSettings {
             RewardError::setting(reward, reason)
         };
         if !name.starts_with(KEY_PREFIX) {
-            return Err(refused(
-                "expected a name that begins with STEERSMAN_REWARD_KEY",
-            ));
+            let expected = format!("expected a name that begins with {KEY_PREFIX}");
+            return Err(refused(&expected));
         }
         let secret = std::env::var(name).map_err(|_| refused("which is not set"))?;
         let mut value = HeaderValue::from_str(&format!("Bearer {secret}"))

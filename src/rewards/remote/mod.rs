@@ -13,7 +13,7 @@ mod reply;
 mod shape;
 mod transcript;
 
-pub use call::CallSettings;
+pub use call::{CallSettings, KEY_PREFIX};
 pub use error::ServiceError;
 pub use http::{HttpConfig, HttpReward};
 pub use judge::{JudgeConfig, JudgeMode, JudgeReward};

@@ -39,8 +39,6 @@ pub use work::TrainingWork;
 pub struct FineTuning {
     /// The data folder.
     pub data_dir: PathBuf,
-    /// Whether the routes have a listener of their own.
-    pub apart: bool,
     /// What servers and workers hand each other where they do not see each other's disk: files
     /// one way, checkpoints the other.
     pub bucket: Option<Bucket>,
@@ -51,7 +49,6 @@ impl FineTuning {
     pub fn at(data_dir: &Path) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
-            apart: false,
             bucket: None,
         }
     }
@@ -73,10 +70,5 @@ impl App {
             (Some(tuning), Some(store)) => Ok((tuning, store)),
             _ => Err(FineTuningError::Off),
         }
-    }
-
-    /// Whether the public listener has the admin routes too.
-    pub fn shares_admin_routes(&self) -> bool {
-        !self.fine_tuning.as_ref().is_some_and(|tuning| tuning.apart)
     }
 }

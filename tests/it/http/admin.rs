@@ -386,10 +386,9 @@ async fn with_a_listener_of_their_own_the_public_one_does_not_have_them() {
     let (data, model) = (tempfile::tempdir().unwrap(), folder::with_policies());
     let store = open(data.path()).await;
     let app = App::load(model.path(), &ServiceSettings::default()).unwrap();
-    let app = Arc::new(app.with_store(store).with_fine_tuning(FineTuning {
-        apart: true,
-        ..FineTuning::at(data.path())
-    }));
+    let tuning = FineTuning::at(data.path());
+    let app = app.with_store(store).with_fine_tuning(tuning);
+    let app = Arc::new(app.with_admin_apart());
     let get = async |router: Router, path: &str| {
         let request = Request::get(path).body(Body::empty()).unwrap();
         router.oneshot(request).await.unwrap().status()
@@ -403,10 +402,10 @@ async fn with_a_listener_of_their_own_the_public_one_does_not_have_them() {
         get(admin_router(Arc::clone(&app), &settings), JOBS).await,
         StatusCode::OK
     );
-    assert_eq!(
-        get(admin_router(Arc::clone(&app), &settings), "/healthz").await,
-        StatusCode::OK
-    );
+    for path in ["/healthz", "/health", "/ping"] {
+        let found = get(admin_router(Arc::clone(&app), &settings), path).await;
+        assert_eq!(found, StatusCode::OK, "{path}");
+    }
     assert_eq!(
         get(admin_router(app, &settings), "/v1/models").await,
         StatusCode::NOT_FOUND

@@ -13,7 +13,7 @@ use crate::fixtures::fixture;
 /// State that no test writes to.
 const DATA_DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/command-data");
 
-fn steersman(args: &[&str]) -> Command {
+pub(super) fn steersman(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steersman"));
     command
         .args(args)
@@ -193,7 +193,7 @@ fn settings_that_cannot_be_used_are_refused_in_a_sentence() {
 }
 
 #[test]
-fn a_variable_that_is_no_setting_is_refused_unless_kubernetes_made_it() {
+fn a_variable_that_is_no_setting_is_refused_unless_it_is_of_others() {
     let run = |variable: &str| {
         let mut command = steersman(&["serve", "--print-config"]);
         command.env(variable, "tcp://10.0.0.1:80").output().unwrap()
@@ -205,6 +205,8 @@ fn a_variable_that_is_no_setting_is_refused_unless_kubernetes_made_it() {
         "STEERSMAN_SERVICE_HOST",
         "STEERSMAN_PORT",
         "STEERSMAN_PORT_80_TCP",
+        "STEERSMAN_REWARD_KEY",
+        "STEERSMAN_REWARD_KEY_JUDGE",
     ] {
         assert!(run(linked).status.success(), "{linked}");
     }

@@ -21,6 +21,7 @@ mod profiles;
 mod promotion;
 mod refused;
 mod secrets;
+mod serving;
 mod socket;
 mod structured;
 mod surface;
