@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
-use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::ModelError;
 use super::config::DecoderConfig;
 use crate::kernel::matmul::Packing;
 use crate::kernel::with_elements;
+use crate::mapped::MappedFile;
 
 /// Hands out tensors by name, as f32 on the CPU.
 pub trait TensorSource {
@@ -49,7 +49,7 @@ pub trait TensorSource {
 
 /// The safetensors files of one folder, mapped into memory.
 pub struct TensorFiles {
-    maps: Vec<Mmap>,
+    maps: Vec<MappedFile>,
     places: BTreeMap<String, Place>,
     taken: BTreeSet<String>,
 }
@@ -116,11 +116,7 @@ impl TensorFiles {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
-        // SAFETY: the mapping is only read. Checkpoint files are written beside and renamed
-        // into place, never changed in place; a foreign process that truncates a mapped
-        // file ends this one, as with every reader of mapped files.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = MappedFile::open(path).map_err(io)?;
         check_start(path, &map)?;
         let invalid = |reason: String| ModelError::Invalid {
             path: path.to_owned(),
@@ -277,22 +273,17 @@ impl TensorFiles {
 
 /// The numbers at some bytes of a map, in place of what `to` holds, after which the system may have their pages back.
 fn read(
-    map: &Mmap,
+    map: &MappedFile,
     bytes: Range<usize>,
     (name, dtype): (&str, Dtype),
     to: &mut Vec<f32>,
 ) -> Result<(), ModelError> {
-    to_f32(&map[bytes.clone()], dtype, to).map_err(|dtype| ModelError::Tensor {
+    let stored = &map[bytes];
+    to_f32(stored, dtype, to).map_err(|dtype| ModelError::Tensor {
         name: name.to_owned(),
         reason: format!("has type {dtype:?}, expected F32, F16 or BF16"),
     })?;
-    // SAFETY: the map is only read, and of a file: pages that are let go are read from it again.
-    let let_go =
-        unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
-    if let Err(error) = let_go {
-        // Nothing depends on it but the memory that is seen to be used.
-        tracing::debug!(%error, "pages of a checkpoint stay in memory");
-    }
+    map.let_go(stored);
     Ok(())
 }
 
