@@ -1,19 +1,20 @@
 //! `steersman evaluate`: how a policy answers to its weights, as a report.
 
-use std::collections::BTreeMap;
+mod rewards;
+mod told;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde::Deserialize;
 
 use crate::engine::{EngineConfig, EngineError, EngineHandle};
 use crate::eval::EvalError;
-use crate::eval::report::{EvalReport, Findings};
+use crate::eval::report::Findings;
 use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
 use crate::gguf::{GgufFile, is_gguf};
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
-use crate::rewards::{Normalizer, RewardConfig, RewardError, RewardModel, build};
+use crate::rewards::RewardError;
 use crate::steering::{SteeringManifest, WeightVector};
 use crate::text::{PromptEncoder, TextError};
 use crate::training::TrainingError;
@@ -112,17 +113,6 @@ pub enum EvaluateError {
     },
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RewardsFile {
-    #[serde(default)]
-    objectives: BTreeMap<String, RewardConfig>,
-    #[serde(default)]
-    judges: BTreeMap<String, RewardConfig>,
-}
-
-type Named = Vec<(String, Box<dyn RewardModel>)>;
-
 /// Everything that both sweeps share.
 struct Bench {
     engine: EngineHandle<LoraAdapter>,
@@ -144,7 +134,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         None => None,
     };
     let baseline = baseline(args, adapter.is_some(), &decoder)?;
-    let (objectives, judges) = rewards(args, &manifest, &folder)?;
+    let (objectives, judges) = rewards::build_all(args.rewards.as_deref(), &manifest, &folder)?;
     let mut stop_ids = decoder.config().eos_token_ids.clone();
     stop_ids.extend(encoder.tokenizer().eos_ids());
     let bench = Bench {
@@ -162,7 +152,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         },
     };
     let prompts = prompts(&args.prompts, args.limit)?;
-    let normalizers = normalizers(&bench.manifest)?;
+    let normalizers = rewards::normalizers(&bench.manifest)?;
     let points = bench.sweep(adapter.clone(), &prompts)?;
     let baseline_points = match &baseline {
         Some((name, adapter)) => Some((name.as_str(), bench.sweep(adapter.clone(), &prompts)?)),
@@ -189,12 +179,12 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     report.write(&args.out)?;
     if args.record {
         let mut manifest = bench.manifest;
-        manifest.evaluation = summary(&report);
+        manifest.evaluation = told::summary(&report);
         manifest
             .save(&folder)
             .map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
     }
-    tell(&report, &args.out);
+    told::tell(&report, &args.out);
     Ok(())
 }
 
@@ -277,132 +267,4 @@ fn prompts(path: &Path, limit: Option<usize>) -> Result<Vec<EvalPrompt>, Trainin
         record: row.record,
     });
     Ok(rows.take(limit.unwrap_or(usize::MAX)).collect())
-}
-
-fn normalizers(manifest: &SteeringManifest) -> Result<Vec<Normalizer>, RewardError> {
-    manifest
-        .normalizers
-        .iter()
-        .map(|n| Normalizer::new(n.mean, n.std, n.clip))
-        .collect()
-}
-
-/// Rewards of the objectives, in their order, and outside judges.
-fn rewards(
-    args: &EvaluateArgs,
-    manifest: &SteeringManifest,
-    folder: &Path,
-) -> Result<(Named, Named), EvaluateError> {
-    let path = args
-        .rewards
-        .clone()
-        .unwrap_or_else(|| folder.join("steering.json"));
-    let fail = |reason: String| EvaluateError::RewardsFile {
-        path: path.clone(),
-        reason,
-    };
-    let file: RewardsFile = match &args.rewards {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-            toml::from_str(&text).map_err(|error| fail(error.to_string()))?
-        }
-        None => {
-            let stated = manifest
-                .training
-                .get("rewards")
-                .cloned()
-                .unwrap_or_default();
-            let objectives = serde_json::from_value(stated)
-                .map_err(|_| fail("states no rewards; name a file with --rewards".into()))?;
-            RewardsFile {
-                objectives,
-                ..RewardsFile::default()
-            }
-        }
-    };
-    let mut objectives = Named::new();
-    for objective in manifest.objectives.iter() {
-        let config = file.objectives.get(&objective.name).ok_or_else(|| {
-            fail(format!(
-                "no reward for the policy's objective `{}`",
-                objective.name
-            ))
-        })?;
-        objectives.push((objective.name.clone(), build(config)?));
-    }
-    if manifest.normalizers.len() != objectives.len() {
-        return Err(fail(format!(
-            "{} normalisers for {} objectives",
-            manifest.normalizers.len(),
-            objectives.len()
-        )));
-    }
-    let judges = file
-        .judges
-        .iter()
-        .map(|(name, config)| Ok((name.clone(), build(config)?)));
-    let judges = judges.collect::<Result<Named, RewardError>>()?;
-    Ok((objectives, judges))
-}
-
-/// What the manifest keeps of a report.
-fn summary(report: &EvalReport) -> serde_json::Value {
-    let own = report
-        .responses
-        .iter()
-        .filter(|r| r.objective == r.measured);
-    let objectives: serde_json::Map<String, serde_json::Value> = own
-        .map(|r| {
-            let response = serde_json::json!({
-                "spearman": r.response.spearman,
-                "kendall": r.response.kendall,
-                "monotone_violations": r.response.monotone_violations,
-                "range": r.response.range,
-            });
-            (r.objective.clone(), response)
-        })
-        .collect();
-    serde_json::json!({
-        "prompts": report.prompts,
-        "points": report.points.len(),
-        "objectives": objectives,
-        "mean_inner_product": report.reached.mean_inner_product,
-        "baseline_mean_inner_product": report.baseline_reached.as_ref().map(|b| b.mean_inner_product),
-        "hypervolume": report.reached.hypervolume,
-        "reference_point": report.reference_point,
-        "points_above_baseline": report.points_above_baseline,
-    })
-}
-
-fn tell(report: &EvalReport, out: &Path) {
-    for row in &report.responses {
-        let spearman = row
-            .response
-            .spearman
-            .map_or("-".to_owned(), |x| format!("{x:.3}"));
-        eprintln!(
-            "{} against the weight of {}: spearman {spearman}",
-            row.measured, row.objective
-        );
-    }
-    for row in &report.refusal_responses {
-        eprintln!(
-            "refusals as the weight of {} grows: {:+.1} points on unsafe prompts, {:+.1} on safe \
-             look-alikes",
-            row.objective,
-            100.0 * row.on_unsafe.range,
-            100.0 * row.on_safe.range
-        );
-    }
-    let reached = report.reached.mean_inner_product;
-    let against = report
-        .baseline_reached
-        .as_ref()
-        .map_or_else(String::new, |b| {
-            format!(" (baseline {:.3})", b.mean_inner_product)
-        });
-    eprintln!(
-        "mean inner product {reached:.3}{against}; wrote {}",
-        out.display()
-    );
 }
