@@ -21,57 +21,67 @@ use crate::training::TrainingError;
 use crate::training::data::read_prompts;
 use crate::types::TokenId;
 
+/// Measure how well a policy follows its weights.
+///
 /// Asks a policy every prompt under a grid of weights, and the model it started from as well, and
-/// writes report.json, report.html and plots.
+/// writes report.json, report.html and plots: reward against weight, the Pareto front,
+/// hypervolume. Computes on the processor.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "Example, from this repository's root:\n  \
+    steersman evaluate --model models/demo --policy assistant --prompts tests/e2e/prompts.jsonl \
+    --grid 5 --out report")]
 pub struct EvaluateArgs {
     /// The model: a folder, or a GGUF file, whose policies lie beside it.
-    #[arg(long, env = "STEERSMAN_MODEL")]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
     pub model: PathBuf,
     /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
     /// says what each trades. Rewards always compute in f32.
-    #[arg(long, env = "STEERSMAN_DTYPE", default_value_t)]
+    #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE", default_value_t)]
     pub dtype: Dtype,
     /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one
     /// the model itself, which then needs a steering.json.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME|DIR")]
     pub policy: Option<String>,
     /// What to compare with: `off` (the model with the adapter off), `none`, or an adapter folder.
-    #[arg(long, default_value = "off")]
+    #[arg(long, value_name = "off|none|DIR", default_value = "off")]
     pub baseline: String,
-    /// Held-out prompts: JSONL, or JSONL.zst, of `{"prompt": [messages]}` rows.
-    #[arg(long)]
+    /// Prompts that were not trained on: JSONL, or JSONL.zst, of rows
+    /// `{"prompt": [{"role": "user", "content": "..."}]}`.
+    #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
-    /// Points per edge of the weight grid.
-    #[arg(long, default_value_t = 11)]
+    /// Points per edge of the weight grid: with 11 each weight goes by tenths. Two objectives give
+    /// N points, three N(N+1)/2, and every prompt is answered at each of them.
+    #[arg(long, value_name = "N", default_value_t = 11)]
     pub grid: usize,
-    /// Where the report goes.
-    #[arg(long)]
+    /// Folder of the report, made if need be; a report that is there is overwritten.
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards. Without it the rewards that
-    /// the policy was trained on, and no outside judge.
-    #[arg(long)]
+    /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards, as
+    /// recipes/demo/judges-facts.toml. Without it the rewards that the policy was trained on, and
+    /// no outside judge.
+    #[arg(long, value_name = "FILE")]
     pub rewards: Option<PathBuf>,
-    /// Prompts with a field `safe`, on which refusals are counted (XSTest).
-    #[arg(long)]
+    /// More prompts, rows with `"safe": true` or `false` (as of XSTest), on which refusals are
+    /// counted.
+    #[arg(long, value_name = "FILE")]
     pub refusal_prompts: Option<PathBuf>,
     /// Use only the first N prompts; fewer are faster and less certain.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Most tokens of an answer.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_tokens: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, value_name = "T", default_value_t = 0.7)]
     pub temperature: f32,
-    /// Nucleus mass; 1 is off.
-    #[arg(long, default_value_t = 0.9)]
+    /// Draw among the likeliest tokens only, which have this share of the probability; 1 is off.
+    #[arg(long, value_name = "P", default_value_t = 0.9)]
     pub top_p: f32,
-    /// Fixes every answer.
-    #[arg(long, default_value_t = 0)]
+    /// Fixes every answer: the same seed draws the same.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Show the answers to the first N prompts in the report.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub samples: usize,
     /// Write the summary into the policy's steering.json, where the server reads it.
     #[arg(long)]
