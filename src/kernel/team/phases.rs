@@ -129,7 +129,7 @@ fn even_tasks(n: usize, tasks: usize, members: usize) -> usize {
         return tasks;
     }
     (tasks.div_ceil(2)..=(2 * tasks).min(n))
-        .filter(|count| n % count == 0 && count % members == 0)
+        .filter(|count| n.is_multiple_of(*count) && count.is_multiple_of(members))
         .min_by_key(|count| count.abs_diff(tasks))
         .unwrap_or(tasks)
 }

@@ -24,7 +24,7 @@ pub(super) fn steersman(args: &[&str]) -> Command {
 }
 
 /// Runs a command that must fail with exit code 1 and a sentence that has these words.
-fn check_refused(args: &[&str], words: &[&str]) {
+pub(super) fn check_refused(args: &[&str], words: &[&str]) {
     let Output {
         status,
         stdout,
