@@ -4,6 +4,7 @@
 //! `ARCHITECTURE.md` draws the map and tells the two journeys: one request, one training job.
 
 pub mod gguf;
+pub mod mapped;
 pub mod outbound;
 pub mod telemetry;
 pub mod types;

@@ -19,6 +19,8 @@ use crate::bench::{
 /// streamed answer of a fixed length (where the server takes `ignore_eos`). The same command asks
 /// any two servers the same.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    steersman bench --url http://127.0.0.1:8080 --concurrency 1,16 --weights mixed")]
 pub(super) struct BenchArgs {
     /// The server, as in http://127.0.0.1:8080
     #[arg(long, env = "STEERSMAN_BENCH_URL", value_name = "URL")]

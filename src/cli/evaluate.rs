@@ -1,76 +1,87 @@
 //! `steersman evaluate`: how a policy answers to its weights, as a report.
 
-use std::collections::BTreeMap;
+mod rewards;
+mod told;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde::Deserialize;
 
 use crate::engine::{EngineConfig, EngineError, EngineHandle};
 use crate::eval::EvalError;
-use crate::eval::report::{EvalReport, Findings};
+use crate::eval::report::Findings;
 use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
 use crate::gguf::{GgufFile, is_gguf};
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
-use crate::rewards::{Normalizer, RewardConfig, RewardError, RewardModel, build};
+use crate::rewards::RewardError;
 use crate::steering::{SteeringManifest, WeightVector};
 use crate::text::{PromptEncoder, TextError};
 use crate::training::TrainingError;
 use crate::training::data::read_prompts;
 use crate::types::TokenId;
 
+/// Measure how well a policy follows its weights.
+///
 /// Asks a policy every prompt under a grid of weights, and the model it started from as well, and
-/// writes report.json, report.html and plots.
+/// writes report.json, report.html and plots: reward against weight, the Pareto front,
+/// hypervolume. Computes on the processor.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "Example, from this repository's root:\n  \
+    steersman evaluate --model models/demo --policy assistant --prompts tests/e2e/prompts.jsonl \
+    --grid 5 --out report")]
 pub struct EvaluateArgs {
     /// The model: a folder, or a GGUF file, whose policies lie beside it.
-    #[arg(long, env = "STEERSMAN_MODEL")]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
     pub model: PathBuf,
     /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
     /// says what each trades. Rewards always compute in f32.
-    #[arg(long, env = "STEERSMAN_DTYPE", default_value_t)]
+    #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE", default_value_t)]
     pub dtype: Dtype,
     /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one
     /// the model itself, which then needs a steering.json.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME|DIR")]
     pub policy: Option<String>,
     /// What to compare with: `off` (the model with the adapter off), `none`, or an adapter folder.
-    #[arg(long, default_value = "off")]
+    #[arg(long, value_name = "off|none|DIR", default_value = "off")]
     pub baseline: String,
-    /// Held-out prompts: JSONL, or JSONL.zst, of `{"prompt": [messages]}` rows.
-    #[arg(long)]
+    /// Prompts that were not trained on: JSONL, or JSONL.zst, of rows
+    /// `{"prompt": [{"role": "user", "content": "..."}]}`.
+    #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
-    /// Points per edge of the weight grid.
-    #[arg(long, default_value_t = 11)]
+    /// Points per edge of the weight grid: with 11 each weight goes by tenths. Two objectives give
+    /// N points, three N(N+1)/2, and every prompt is answered at each of them.
+    #[arg(long, value_name = "N", default_value_t = 11)]
     pub grid: usize,
-    /// Where the report goes.
-    #[arg(long)]
+    /// Folder of the report, made if need be; a report that is there is overwritten.
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards. Without it the rewards that
-    /// the policy was trained on, and no outside judge.
-    #[arg(long)]
+    /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards, as
+    /// recipes/demo/judges-facts.toml. Without it the rewards that the policy was trained on, and
+    /// no outside judge.
+    #[arg(long, value_name = "FILE")]
     pub rewards: Option<PathBuf>,
-    /// Prompts with a field `safe`, on which refusals are counted (XSTest).
-    #[arg(long)]
+    /// More prompts, rows with `"safe": true` or `false` (as of XSTest), on which refusals are
+    /// counted.
+    #[arg(long, value_name = "FILE")]
     pub refusal_prompts: Option<PathBuf>,
     /// Use only the first N prompts; fewer are faster and less certain.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Most tokens of an answer.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_tokens: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, value_name = "T", default_value_t = 0.7)]
     pub temperature: f32,
-    /// Nucleus mass; 1 is off.
-    #[arg(long, default_value_t = 0.9)]
+    /// Draw among the likeliest tokens only, which have this share of the probability; 1 is off.
+    #[arg(long, value_name = "P", default_value_t = 0.9)]
     pub top_p: f32,
-    /// Fixes every answer.
-    #[arg(long, default_value_t = 0)]
+    /// Fixes every answer: the same seed draws the same.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Show the answers to the first N prompts in the report.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub samples: usize,
     /// Write the summary into the policy's steering.json, where the server reads it.
     #[arg(long)]
@@ -112,17 +123,6 @@ pub enum EvaluateError {
     },
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RewardsFile {
-    #[serde(default)]
-    objectives: BTreeMap<String, RewardConfig>,
-    #[serde(default)]
-    judges: BTreeMap<String, RewardConfig>,
-}
-
-type Named = Vec<(String, Box<dyn RewardModel>)>;
-
 /// Everything that both sweeps share.
 struct Bench {
     engine: EngineHandle<LoraAdapter>,
@@ -144,7 +144,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         None => None,
     };
     let baseline = baseline(args, adapter.is_some(), &decoder)?;
-    let (objectives, judges) = rewards(args, &manifest, &folder)?;
+    let (objectives, judges) = rewards::build_all(args.rewards.as_deref(), &manifest, &folder)?;
     let mut stop_ids = decoder.config().eos_token_ids.clone();
     stop_ids.extend(encoder.tokenizer().eos_ids());
     let bench = Bench {
@@ -162,7 +162,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
         },
     };
     let prompts = prompts(&args.prompts, args.limit)?;
-    let normalizers = normalizers(&bench.manifest)?;
+    let normalizers = rewards::normalizers(&bench.manifest)?;
     let points = bench.sweep(adapter.clone(), &prompts)?;
     let baseline_points = match &baseline {
         Some((name, adapter)) => Some((name.as_str(), bench.sweep(adapter.clone(), &prompts)?)),
@@ -189,12 +189,12 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     report.write(&args.out)?;
     if args.record {
         let mut manifest = bench.manifest;
-        manifest.evaluation = summary(&report);
+        manifest.evaluation = told::summary(&report);
         manifest
             .save(&folder)
             .map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
     }
-    tell(&report, &args.out);
+    told::tell(&report, &args.out);
     Ok(())
 }
 
@@ -277,132 +277,4 @@ fn prompts(path: &Path, limit: Option<usize>) -> Result<Vec<EvalPrompt>, Trainin
         record: row.record,
     });
     Ok(rows.take(limit.unwrap_or(usize::MAX)).collect())
-}
-
-fn normalizers(manifest: &SteeringManifest) -> Result<Vec<Normalizer>, RewardError> {
-    manifest
-        .normalizers
-        .iter()
-        .map(|n| Normalizer::new(n.mean, n.std, n.clip))
-        .collect()
-}
-
-/// Rewards of the objectives, in their order, and outside judges.
-fn rewards(
-    args: &EvaluateArgs,
-    manifest: &SteeringManifest,
-    folder: &Path,
-) -> Result<(Named, Named), EvaluateError> {
-    let path = args
-        .rewards
-        .clone()
-        .unwrap_or_else(|| folder.join("steering.json"));
-    let fail = |reason: String| EvaluateError::RewardsFile {
-        path: path.clone(),
-        reason,
-    };
-    let file: RewardsFile = match &args.rewards {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-            toml::from_str(&text).map_err(|error| fail(error.to_string()))?
-        }
-        None => {
-            let stated = manifest
-                .training
-                .get("rewards")
-                .cloned()
-                .unwrap_or_default();
-            let objectives = serde_json::from_value(stated)
-                .map_err(|_| fail("states no rewards; name a file with --rewards".into()))?;
-            RewardsFile {
-                objectives,
-                ..RewardsFile::default()
-            }
-        }
-    };
-    let mut objectives = Named::new();
-    for objective in manifest.objectives.iter() {
-        let config = file.objectives.get(&objective.name).ok_or_else(|| {
-            fail(format!(
-                "no reward for the policy's objective `{}`",
-                objective.name
-            ))
-        })?;
-        objectives.push((objective.name.clone(), build(config)?));
-    }
-    if manifest.normalizers.len() != objectives.len() {
-        return Err(fail(format!(
-            "{} normalisers for {} objectives",
-            manifest.normalizers.len(),
-            objectives.len()
-        )));
-    }
-    let judges = file
-        .judges
-        .iter()
-        .map(|(name, config)| Ok((name.clone(), build(config)?)));
-    let judges = judges.collect::<Result<Named, RewardError>>()?;
-    Ok((objectives, judges))
-}
-
-/// What the manifest keeps of a report.
-fn summary(report: &EvalReport) -> serde_json::Value {
-    let own = report
-        .responses
-        .iter()
-        .filter(|r| r.objective == r.measured);
-    let objectives: serde_json::Map<String, serde_json::Value> = own
-        .map(|r| {
-            let response = serde_json::json!({
-                "spearman": r.response.spearman,
-                "kendall": r.response.kendall,
-                "monotone_violations": r.response.monotone_violations,
-                "range": r.response.range,
-            });
-            (r.objective.clone(), response)
-        })
-        .collect();
-    serde_json::json!({
-        "prompts": report.prompts,
-        "points": report.points.len(),
-        "objectives": objectives,
-        "mean_inner_product": report.reached.mean_inner_product,
-        "baseline_mean_inner_product": report.baseline_reached.as_ref().map(|b| b.mean_inner_product),
-        "hypervolume": report.reached.hypervolume,
-        "reference_point": report.reference_point,
-        "points_above_baseline": report.points_above_baseline,
-    })
-}
-
-fn tell(report: &EvalReport, out: &Path) {
-    for row in &report.responses {
-        let spearman = row
-            .response
-            .spearman
-            .map_or("-".to_owned(), |x| format!("{x:.3}"));
-        eprintln!(
-            "{} against the weight of {}: spearman {spearman}",
-            row.measured, row.objective
-        );
-    }
-    for row in &report.refusal_responses {
-        eprintln!(
-            "refusals as the weight of {} grows: {:+.1} points on unsafe prompts, {:+.1} on safe \
-             look-alikes",
-            row.objective,
-            100.0 * row.on_unsafe.range,
-            100.0 * row.on_safe.range
-        );
-    }
-    let reached = report.reached.mean_inner_product;
-    let against = report
-        .baseline_reached
-        .as_ref()
-        .map_or_else(String::new, |b| {
-            format!(" (baseline {:.3})", b.mean_inner_product)
-        });
-    eprintln!(
-        "mean inner product {reached:.3}{against}; wrote {}",
-        out.display()
-    );
 }

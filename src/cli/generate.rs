@@ -13,16 +13,20 @@ use crate::service::{
 };
 
 /// Generate one answer and stream it to the terminal.
+///
+/// No server is asked: the model is loaded, answers, and is gone.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    steersman generate \"What is the capital of Kenya?\" --weights brevity=0.7,detail=0.3")]
 pub(super) struct GenerateArgs {
     /// What to answer
     prompt: String,
-    /// Objective weights, as in helpfulness=0.7,harmlessness=0.3; they are normalised to sum 1
-    /// [default: the policy's own]
+    /// Objective weights, as in helpfulness=0.7,harmlessness=0.3; they are normalised to sum 1.
+    /// `inspect` tells a policy's objectives [default: the policy's own]
     #[arg(long, env = "STEERSMAN_WEIGHTS", value_name = "NAME=NUMBER,...")]
     weights: Option<String>,
-    /// Folder of the model [default: models/demo]
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR")]
+    /// The model: a folder, or a GGUF file [default: models/demo]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
     model: Option<PathBuf>,
     /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
     /// says what each trades [default: auto]
@@ -31,16 +35,19 @@ pub(super) struct GenerateArgs {
     /// What computes: `cpu`, `cuda`, `cuda:N` or `auto`; `serve --help` says more [default: cpu]
     #[arg(long, env = "STEERSMAN_DEVICE", value_name = "cpu|cuda[:N]|auto")]
     device: Option<Device>,
-    /// Which policy of the folder answers [default: the folder's default]
+    /// Which of the policies over the model answers [default: the model's default]
     #[arg(long, env = "STEERSMAN_POLICY", value_name = "NAME")]
     policy: Option<String>,
-    /// Most tokens to generate; more costs time, fewer may cut the answer off
+    /// Most tokens to generate; more costs time, fewer may cut the answer off [default: the
+    /// model's, else 256]
     #[arg(long, env = "STEERSMAN_MAX_TOKENS", value_name = "N")]
     max_tokens: Option<u64>,
-    /// Repeats an answer: same seed, weights, policy and prompt give the same bytes
+    /// Repeats an answer: same seed, weights, policy and prompt give the same bytes [default:
+    /// drawn anew]
     #[arg(long, env = "STEERSMAN_SEED", value_name = "N")]
     seed: Option<u64>,
     /// 0 always takes the likeliest token, higher is more varied and less reliable, up to 2
+    /// [default: the model's, else 1]
     #[arg(long, env = "STEERSMAN_TEMPERATURE", value_name = "T")]
     temperature: Option<f64>,
 }

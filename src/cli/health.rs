@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const MOST: u64 = 64 << 10;
 
 /// Ask a running server whether it answers requests.
+///
+/// Ends with status 0 if it does, else with 1 and the reason: for supervisors that can only run a
+/// command.
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
     /// What to ask, as in http://127.0.0.1:8080/readyz; plain HTTP only [default: /readyz of the

@@ -8,9 +8,13 @@ use clap::Args;
 use crate::service::Inspection;
 
 /// Say what a model is, whether it can be served, and what is wrong with it.
+///
+/// Tells its family, number type, policies and their objectives, which `--weights` name. Ends with
+/// status 1 where it cannot be served.
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// The model: a folder, or a GGUF file
+    #[arg(value_name = "DIR|FILE.gguf")]
     dir: PathBuf,
 }
 

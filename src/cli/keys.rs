@@ -9,7 +9,11 @@ use crate::service::{ApiKey, NewKey, Scope, WeightRange, create_key, list_keys, 
 use crate::store::{Store, StoreError, StoreSettings};
 
 /// Make, list and revoke API keys.
+///
+/// While there is none, everybody who reaches the server may use it, and it listens on loopback
+/// only. From the first on, requests need one: `authorization: Bearer KEY`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  steersman keys create --name alice --scope generate,profiles")]
 pub(super) struct KeysArgs {
     #[command(subcommand)]
     command: KeysCommand,

@@ -24,36 +24,34 @@ use crate::service::chain;
 /// Serves language models that every request can steer by objective weights, and trains them.
 ///
 /// Without a subcommand: `steersman serve` with the demo checkpoint on http://127.0.0.1:8080.
-/// Every flag can be given as its environment variable, or in a TOML file; flags win over the
-/// environment, which wins over the file.
+/// Where a flag's help names an environment variable, that does too, and what `serve` takes may
+/// stand in a TOML file; flags win over the environment, which wins over the file.
 #[derive(Debug, Parser)]
-#[command(name = "steersman", version, max_term_width = 100)]
+#[command(
+    name = "steersman",
+    version,
+    max_term_width = 100,
+    after_help = "Begin with:\n  \
+        steersman generate \"What is the capital of Kenya?\" --weights brevity=0.7,detail=0.3\n  \
+        steersman serve --model models/demo"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
 
+// What each is for stands on its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve a model over HTTP
     Serve(Box<serve::ServeArgs>),
-    /// Generate one answer and stream it to the terminal
     Generate(generate::GenerateArgs),
-    /// Run one training job in the foreground
     Train(train::TrainArgs),
-    /// Take training jobs from the store and run them
     Worker(worker::WorkerArgs),
-    /// Measure how well a policy follows its weights
     Evaluate(evaluate::EvaluateArgs),
-    /// Load a server that speaks the OpenAI API, any server, and measure it
     Bench(bench::BenchArgs),
-    /// Say what a model is, whether it can be served, and what is wrong with it
     Inspect(inspect::InspectArgs),
-    /// Ask a running server whether it answers requests
     Health(health::HealthArgs),
-    /// Make, list and revoke API keys
     Keys(keys::KeysArgs),
-    /// Print the OpenAPI document, or rewrite the committed ones
     Openapi(openapi::OpenapiArgs),
 }
 
@@ -117,4 +115,40 @@ fn print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of a command line whose only quotes are double.
+    fn words(line: &str) -> Vec<&str> {
+        line.split('"')
+            .enumerate()
+            .flat_map(|(index, part)| match index % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for_and_its_examples_can_be_typed() {
+        let top = Cli::command();
+        let mut examples = 0;
+        for command in top.get_subcommands().chain([&top]) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} says nothing");
+            let help = command.get_after_help().map(ToString::to_string);
+            for line in help.iter().flat_map(|help| help.lines().skip(1)) {
+                let read = Cli::command().try_get_matches_from(words(line));
+                assert!(read.is_ok(), "{line}: {}", read.unwrap_err());
+                let (typed, _) = read.as_ref().unwrap().subcommand().unwrap();
+                assert!(name == "steersman" || name == typed, "{name}: {line}");
+                examples += 1;
+            }
+        }
+        assert!(examples >= 6, "{examples} examples");
+        top.debug_assert();
+    }
 }

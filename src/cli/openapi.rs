@@ -14,7 +14,7 @@ pub(super) struct OpenapiArgs {
     /// printing
     #[arg(long)]
     write: bool,
-    /// Print the document of the admin routes
+    /// Print the document of the admin routes (files, training jobs, checkpoints, keys) instead
     #[arg(long, conflicts_with = "write")]
     admin: bool,
 }

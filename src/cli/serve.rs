@@ -29,6 +29,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const FOLLOWED_EVERY: Duration = Duration::from_secs(5);
 
 /// Serve a model over HTTP.
+///
+/// Says on standard output where it is ready; everything else is a log line on standard error.
+/// `/` is a page to try it, `/docs` the API; OpenAI's clients work with the base URL
+/// http://HOST:PORT/v1. SIGTERM lets running answers finish.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// TOML file with settings; its keys are the flags' names with `_` for `-`. Flags and

@@ -20,13 +20,17 @@ use crate::training::observe::{Ending, StepReport, TrainObserver};
 /// small ends the process without a message.
 const STACK_BYTES: usize = 256 << 20;
 
-/// One training job in the foreground. Interrupt it with Ctrl-C: it ends the current step, or the
-/// drawing of its answers, and saves; the same command goes on from there. A second Ctrl-C ends it
-/// at once. A killed job goes on from its last saved step.
+/// Run one training job in the foreground.
+///
+/// Interrupt it with Ctrl-C: it ends the current step, or the drawing of its answers, and saves; the
+/// same command goes on from there. A second Ctrl-C ends it at once. A killed job goes on from its
+/// last saved step.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "Example, a job file that explains itself:\n  \
+    steersman train --config recipes/dpo/helpful-harmless.toml")]
 pub struct TrainArgs {
-    /// The job file (TOML): what to train, on what, from which model.
-    #[arg(long, env = "STEERSMAN_TRAIN_CONFIG")]
+    /// The job file (TOML): what to train, on what, from which model, into which folder.
+    #[arg(long, env = "STEERSMAN_TRAIN_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
     /// No progress bar: one line per step instead, as when standard error is no terminal.
     #[arg(long, env = "STEERSMAN_TRAIN_PLAIN")]

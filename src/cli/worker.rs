@@ -22,9 +22,11 @@ use crate::tracking::TrackingError;
 /// Pause before the store is asked again where there was nothing to do.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Take training jobs from the store and run them. What `serve` starts beside itself; the same
-/// command on another host works on the same PostgreSQL database, with the model under the same
-/// path, and a bucket (`--registry`) or the data folder shared. SIGTERM saves after the current step and leaves the job to the next worker.
+/// Take training jobs from the store and run them.
+///
+/// What `serve` starts beside itself; the same command on another host works on the same PostgreSQL
+/// database, with the model under the same path, and a bucket (`--registry`) or the data folder
+/// shared. SIGTERM saves after the current step and leaves the job to the next worker.
 #[derive(Debug, Args)]
 pub(super) struct WorkerArgs {
     /// Folder of files and jobs, and of the SQLite database [default: steersman-data]
@@ -80,7 +82,7 @@ pub(super) struct WorkerArgs {
         default_value = "text"
     )]
     log_format: LogFormat,
-    /// What is logged
+    /// What is logged, as for `serve`
     #[arg(
         long,
         env = "STEERSMAN_LOG",

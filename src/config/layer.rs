@@ -31,9 +31,9 @@ pub struct SettingsLayer {
     pub dtype: Option<Dtype>,
 
     /// What computes the model: `cpu`, or a GPU with `cuda` or `cuda:N` in a build with the cargo
-    /// feature cuda. A GPU serves many answers side by side many times as fast, in bf16 only; its
-    /// answers have other bits than the processor's. `auto` takes the first GPU there is. Training
-    /// computes on the processor in any case [default: cpu]
+    /// feature cuda. A GPU is for many answers side by side; it computes in bf16 only, and its
+    /// answers have other bits than the processor's. `auto` takes the first GPU, or the processor
+    /// where there is none. Training computes on the processor in any case [default: cpu]
     #[arg(long, env = "STEERSMAN_DEVICE", value_name = "cpu|cuda[:N]|auto")]
     pub device: Option<Device>,
 

@@ -208,13 +208,9 @@ fn sampling(settings: &SweepSettings, place: u64, stop_ids: &[TokenId]) -> Sampl
     }
 }
 
-/// What a reward says of one point's answers, on the prompts without weights.
-pub fn score(
-    reward: &dyn RewardModel,
-    prompts: &[EvalPrompt],
-    answers: &[SweptAnswer],
-) -> Result<Vec<f64>, EvalError> {
-    let exchanges: Vec<Exchange<'_>> = prompts
+/// One point's answers as rewards read them: after the prompts without weights.
+pub fn exchanges<'a>(prompts: &'a [EvalPrompt], answers: &'a [SweptAnswer]) -> Vec<Exchange<'a>> {
+    prompts
         .iter()
         .zip(answers)
         .map(|(prompt, answer)| Exchange {
@@ -224,9 +220,17 @@ pub fn score(
             finished: answer.finished,
             record: &prompt.record,
         })
-        .collect();
+        .collect()
+}
+
+/// What a reward says of one point's answers.
+pub fn score(
+    reward: &dyn RewardModel,
+    prompts: &[EvalPrompt],
+    answers: &[SweptAnswer],
+) -> Result<Vec<f64>, EvalError> {
     Ok(reward
-        .score(&exchanges)?
+        .score(&exchanges(prompts, answers))?
         .into_iter()
         .map(f64::from)
         .collect())

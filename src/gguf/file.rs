@@ -2,14 +2,12 @@
 //! asked for.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use memmap2::{Mmap, UncheckedAdvice};
-
 use super::cursor::{Cursor, Reason};
 use super::{BlockFormat, GgufError, Metadata};
+use crate::mapped::MappedFile;
 
 /// The first bytes of every GGUF file.
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -21,7 +19,7 @@ const MAX_DIMENSIONS: u32 = 4;
 /// A GGUF file.
 #[derive(Debug)]
 pub struct GgufFile {
-    map: Mmap,
+    map: MappedFile,
     metadata: Metadata,
     places: BTreeMap<String, Place>,
 }
@@ -62,10 +60,7 @@ impl GgufFile {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
-        // SAFETY: the mapping is only read. A foreign process that truncates a mapped file ends
-        // this one, as with every reader of mapped files.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = MappedFile::open(path).map_err(io)?;
         let (metadata, places) = Self::read(&map, path)?;
         if let Some(parts) = metadata.count("split.count")?.filter(|parts| *parts > 1) {
             return Err(metadata.unsupported(
@@ -134,23 +129,7 @@ impl GgufFile {
 
     /// Tells the system that these bytes, some of a tensor's, are not needed in memory for now.
     pub fn let_go(&self, bytes: &[u8]) {
-        let first = bytes.as_ptr().addr().wrapping_sub(self.map.as_ptr().addr());
-        if first
-            .checked_add(bytes.len())
-            .is_none_or(|end| end > self.map.len())
-        {
-            return;
-        }
-        let unneeded = UncheckedAdvice::DontNeed;
-        // SAFETY: the map is only read, and of a file: pages that are let go are read from it again.
-        let let_go = unsafe {
-            self.map
-                .unchecked_advise_range(unneeded, first, bytes.len())
-        };
-        if let Err(error) = let_go {
-            // Nothing depends on it but the memory that is seen to be used.
-            tracing::debug!(%error, "pages of a file stay in memory");
-        }
+        self.map.let_go(bytes);
     }
 
     /// The names of all tensors, in order.

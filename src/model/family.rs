@@ -1,9 +1,12 @@
 //! The families of decoders: how each writes its `config.json` and names its tensors.
 
+mod layers;
+mod ropes;
+
 use crate::kernel::Activation;
 
 use super::ModelError;
-use super::config::{DecoderConfig, LayerConfig, RopeConfig, RopeScaling, Yarn};
+use super::config::DecoderConfig;
 use super::config_reader::ConfigReader;
 
 /// A line of checkpoints that share layout and conventions.
@@ -119,7 +122,7 @@ pub(super) fn read(reader: &mut ConfigReader) -> Result<DecoderConfig, ModelErro
     let head_dim = reader.count("head_dim")?.unwrap_or(hidden_size / num_heads);
     let max_positions = reader.required_count("max_position_embeddings")?;
     let attention_bias = reader.flag("attention_bias")?.unwrap_or(false);
-    let (ropes, layers) = read_layers(reader, family)?;
+    let (ropes, layers) = layers::read(reader, family)?;
     let config = DecoderConfig {
         family,
         hidden_size,
@@ -191,227 +194,4 @@ fn read_attention_scale(
         _ => head_dim as f64,
     };
     Ok(scalar.powf(-0.5) as f32)
-}
-
-/// The rotary embeddings, and each layer's choice of window and embedding.
-fn read_layers(
-    reader: &mut ConfigReader,
-    family: Family,
-) -> Result<(Vec<RopeConfig>, Vec<LayerConfig>), ModelError> {
-    let count = reader.required_count("num_hidden_layers")?;
-    let rotates = read_rotating(reader, family, count)?;
-    let sliding = read_sliding(reader, (family, count), &rotates)?;
-    let window = reader.count("sliding_window")?;
-    if sliding.contains(&true) && window.is_none() {
-        return Err(reader.missing("sliding_window"));
-    }
-    let rotated_share = reader.number("partial_rotary_factor")?.unwrap_or(1.0);
-    let ropes = read_ropes(reader, family, rotated_share)?;
-    let local = ropes.len() - 1;
-    let layers = sliding
-        .into_iter()
-        .zip(rotates)
-        .map(|(sliding, rotates)| LayerConfig {
-            window: window.filter(|_| sliding),
-            rope: rotates.then_some(if sliding { local } else { 0 }),
-        })
-        .collect();
-    Ok((ropes, layers))
-}
-
-/// For each layer whether it has a rotary embedding: all but SmolLM3's every fourth.
-fn read_rotating(
-    reader: &mut ConfigReader,
-    family: Family,
-    count: usize,
-) -> Result<Vec<bool>, ModelError> {
-    if family != Family::SmolLm3 {
-        return Ok(vec![true; count]);
-    }
-    let interval = reader.count("no_rope_layer_interval")?.unwrap_or(4).max(1);
-    match reader.token_ids("no_rope_layers")? {
-        // Against its name, an entry that is not 0 is a layer that has one.
-        flags if flags.len() == count => Ok(flags.iter().map(|flag| *flag != 0).collect()),
-        flags if flags.is_empty() => Ok((1..=count).map(|n| n % interval != 0).collect()),
-        flags => {
-            let found = format!("{} no_rope_layers for {count} layers", flags.len());
-            Err(reader.unsupported(found, "expected one entry for each layer"))
-        }
-    }
-}
-
-/// For each layer whether it uses the sliding window.
-fn read_sliding(
-    reader: &mut ConfigReader,
-    (family, count): (Family, usize),
-    rotates: &[bool],
-) -> Result<Vec<bool>, ModelError> {
-    let pattern = reader.count("sliding_window_pattern")?;
-    let pattern = reader
-        .count("_sliding_window_pattern")?
-        .or(pattern)
-        .unwrap_or(6);
-    let switched_on = reader.flag("use_sliding_window")?.unwrap_or(false);
-    let first_sliding = match reader.take("max_window_layers") {
-        Some(value) => value.as_u64().unwrap_or(0) as usize,
-        None => 28,
-    };
-    if let Some(types) = reader.texts("layer_types")? {
-        if types.len() != count {
-            let (found, kind) = (types.len(), "layer_types");
-            return Err(reader.unsupported(
-                format!("{found} {kind} for {count} layers"),
-                "expected one entry for each layer",
-            ));
-        }
-        let read = types.iter().map(|name| match name.as_str() {
-            "full_attention" => Ok(false),
-            "sliding_attention" => Ok(true),
-            other => Err(reader.unsupported(
-                format!("layer type `{other}`"),
-                "supported: full_attention, sliding_attention",
-            )),
-        });
-        return read.collect();
-    }
-    let has_window = reader.take("sliding_window").is_some();
-    Ok((0..count)
-        .map(|layer| match family {
-            Family::Mistral | Family::Phi3 => has_window,
-            Family::Qwen2 | Family::Qwen3 => switched_on && layer >= first_sliding,
-            Family::Gemma2 => layer % 2 == 0,
-            Family::Gemma3 => (layer + 1) % pattern != 0,
-            Family::SmolLm3 => switched_on && has_window && !rotates[layer],
-            Family::Llama | Family::Gemma => false,
-        })
-        .collect())
-}
-
-/// One rotary embedding, or for Gemma 3 the global one and the local one.
-fn read_ropes(
-    reader: &mut ConfigReader,
-    family: Family,
-    rotated_share: f64,
-) -> Result<Vec<RopeConfig>, ModelError> {
-    let theta = reader.number("rope_theta")?;
-    let local_theta = reader.number("rope_local_base_freq")?;
-    let original = reader.count("original_max_position_embeddings")?;
-    let legacy = reader.object("rope_scaling")?;
-    let newer = reader.object("rope_parameters")?;
-    let theta = theta.unwrap_or(if family == Family::Gemma3 { 1e6 } else { 1e4 });
-    let whole = |theta, scaling| RopeConfig {
-        theta,
-        rotated_share,
-        scaling,
-    };
-    match newer {
-        Some(mut newer) if family == Family::Gemma3 => {
-            let mut each = Vec::new();
-            for (key, fallback) in [("full_attention", theta), ("sliding_attention", 1e4)] {
-                let rope = newer.object(key)?.ok_or_else(|| newer.missing(key))?;
-                each.push(read_rope(
-                    rope,
-                    whole(fallback, RopeScaling::Default),
-                    original,
-                )?);
-            }
-            newer.finish()?;
-            Ok(each)
-        }
-        Some(newer) => Ok(vec![read_rope(
-            newer,
-            whole(theta, RopeScaling::Default),
-            original,
-        )?]),
-        None => {
-            let global = whole(theta, RopeScaling::Default);
-            let global = match legacy {
-                Some(legacy) => read_rope(legacy, global, original)?,
-                None => global,
-            };
-            let local = whole(local_theta.unwrap_or(1e4), RopeScaling::Default);
-            Ok(if family == Family::Gemma3 {
-                vec![global, local]
-            } else {
-                vec![global]
-            })
-        }
-    }
-}
-
-fn read_rope(
-    mut reader: ConfigReader,
-    defaults: RopeConfig,
-    original: Option<usize>,
-) -> Result<RopeConfig, ModelError> {
-    let newer = reader.text("rope_type")?;
-    let kind = reader
-        .text("type")?
-        .or(newer)
-        .unwrap_or_else(|| "default".into());
-    let theta = reader.number("rope_theta")?.unwrap_or(defaults.theta);
-    let rotated_share = reader
-        .number("partial_rotary_factor")?
-        .unwrap_or(defaults.rotated_share);
-    let scaling = match kind.as_str() {
-        "default" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear {
-            factor: reader.required_number("factor")?,
-        },
-        "llama3" => RopeScaling::Llama3 {
-            factor: reader.required_number("factor")?,
-            low: reader.required_number("low_freq_factor")?,
-            high: reader.required_number("high_freq_factor")?,
-            original: read_original(&mut reader, original)?,
-        },
-        "yarn" => RopeScaling::Yarn(read_yarn(&mut reader, original)?),
-        other => {
-            return Err(reader.unsupported(
-                format!("rope type `{other}`"),
-                "supported: default, linear, llama3, yarn",
-            ));
-        }
-    };
-    reader.finish()?;
-    Ok(RopeConfig {
-        theta,
-        rotated_share,
-        scaling,
-    })
-}
-
-/// Context length before scaling, in the rope's own section or beside it.
-fn read_original(reader: &mut ConfigReader, outer: Option<usize>) -> Result<f64, ModelError> {
-    match reader.number("original_max_position_embeddings")? {
-        Some(length) => Ok(length),
-        None => outer
-            .map(|length| length as f64)
-            .ok_or_else(|| reader.missing("original_max_position_embeddings")),
-    }
-}
-
-fn read_yarn(reader: &mut ConfigReader, outer: Option<usize>) -> Result<Yarn, ModelError> {
-    let factor = reader.required_number("factor")?;
-    let stated = reader.number("attention_factor")?;
-    let mscale = reader.number("mscale")?;
-    let mscale_all = reader.number("mscale_all_dim")?;
-    if reader.flag("truncate")? == Some(false) {
-        return Err(reader.unsupported(
-            "yarn with truncate = false".to_owned(),
-            "leave `truncate` out",
-        ));
-    }
-    let usual = |mscale| Yarn::usual_amplitude(factor, mscale);
-    let amplitude = match (stated, mscale, mscale_all) {
-        (Some(stated), _, _) => stated,
-        (None, Some(one), Some(all)) if one != 0.0 && all != 0.0 => usual(one) / usual(all),
-        _ => usual(1.0),
-    };
-    Ok(Yarn {
-        factor,
-        original: read_original(reader, outer)?,
-        beta_fast: reader.number("beta_fast")?.unwrap_or(32.0),
-        beta_slow: reader.number("beta_slow")?.unwrap_or(1.0),
-        amplitude,
-    })
 }

@@ -17,8 +17,9 @@ use super::ModelError;
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
 use super::lora_config::LoraConfig;
+use super::save::{save_tensors, write_atomically};
 use super::serving::PackedAdapter;
-use super::tensors::{TensorFiles, TensorSource, save_tensors, write_atomically};
+use super::tensors::{TensorFiles, TensorSource};
 
 /// What to adapt, and how strongly.
 #[derive(Debug, Clone, PartialEq)]

@@ -19,6 +19,7 @@ mod layer;
 mod linear;
 mod lora;
 mod lora_config;
+mod save;
 mod serving;
 mod tensors;
 
@@ -37,5 +38,6 @@ pub use gguf::GgufTensors;
 pub use init::TrainableTensors;
 pub use kv::{BlockId, KvPool};
 pub use lora::{LoraAdapter, LoraSettings};
+pub use save::{save_tensors, write_atomically};
 pub use serving::ServedStep;
-pub use tensors::{TensorFiles, TensorSource, save_tensors, write_atomically};
+pub use tensors::{TensorFiles, TensorSource};

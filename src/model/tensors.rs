@@ -1,19 +1,18 @@
 //! Where a model's tensors come from: mapped safetensors files, or trainable variables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use half::{bf16, f16};
-use memmap2::{Mmap, UncheckedAdvice};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 
 use super::ModelError;
 use super::config::DecoderConfig;
 use crate::kernel::matmul::Packing;
 use crate::kernel::with_elements;
+use crate::mapped::MappedFile;
 
 /// Hands out tensors by name, as f32 on the CPU.
 pub trait TensorSource {
@@ -49,7 +48,7 @@ pub trait TensorSource {
 
 /// The safetensors files of one folder, mapped into memory.
 pub struct TensorFiles {
-    maps: Vec<Mmap>,
+    maps: Vec<MappedFile>,
     places: BTreeMap<String, Place>,
     taken: BTreeSet<String>,
 }
@@ -116,11 +115,7 @@ impl TensorFiles {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
-        // SAFETY: the mapping is only read. Checkpoint files are written beside and renamed
-        // into place, never changed in place; a foreign process that truncates a mapped
-        // file ends this one, as with every reader of mapped files.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = MappedFile::open(path).map_err(io)?;
         check_start(path, &map)?;
         let invalid = |reason: String| ModelError::Invalid {
             path: path.to_owned(),
@@ -277,22 +272,17 @@ impl TensorFiles {
 
 /// The numbers at some bytes of a map, in place of what `to` holds, after which the system may have their pages back.
 fn read(
-    map: &Mmap,
+    map: &MappedFile,
     bytes: Range<usize>,
     (name, dtype): (&str, Dtype),
     to: &mut Vec<f32>,
 ) -> Result<(), ModelError> {
-    to_f32(&map[bytes.clone()], dtype, to).map_err(|dtype| ModelError::Tensor {
+    let stored = &map[bytes];
+    to_f32(stored, dtype, to).map_err(|dtype| ModelError::Tensor {
         name: name.to_owned(),
         reason: format!("has type {dtype:?}, expected F32, F16 or BF16"),
     })?;
-    // SAFETY: the map is only read, and of a file: pages that are let go are read from it again.
-    let let_go =
-        unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
-    if let Err(error) = let_go {
-        // Nothing depends on it but the memory that is seen to be used.
-        tracing::debug!(%error, "pages of a checkpoint stay in memory");
-    }
+    map.let_go(stored);
     Ok(())
 }
 
@@ -337,70 +327,4 @@ fn to_f32(data: &[u8], dtype: Dtype, to: &mut Vec<f32>) -> Result<(), Dtype> {
         other => return Err(other),
     }
     Ok(())
-}
-
-/// Writes tensors to one safetensors file, whole or not at all: a temporary file beside it is
-/// flushed to disk and renamed.
-pub fn save_tensors(
-    path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    dtype: DType,
-) -> Result<(), ModelError> {
-    let io = |source| ModelError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut stored = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let flat = tensor.flatten_all()?.to_dtype(dtype)?;
-        let (bytes, kind) = match dtype {
-            DType::BF16 => {
-                let values = flat.to_vec1::<bf16>()?;
-                (
-                    values
-                        .iter()
-                        .flat_map(|x| x.to_bits().to_le_bytes())
-                        .collect(),
-                    Dtype::BF16,
-                )
-            }
-            _ => {
-                let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-                (
-                    values
-                        .iter()
-                        .flat_map(|x| x.to_le_bytes())
-                        .collect::<Vec<u8>>(),
-                    Dtype::F32,
-                )
-            }
-        };
-        stored.push((name.clone(), bytes, kind, tensor.dims().to_vec()));
-    }
-    let views: Result<Vec<(String, TensorView<'_>)>, _> = stored
-        .iter()
-        .map(|(name, bytes, kind, shape)| {
-            TensorView::new(*kind, shape.clone(), bytes).map(|view| (name.clone(), view))
-        })
-        .collect();
-    let invalid = |error: safetensors::SafeTensorError| ModelError::Invalid {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views.map_err(invalid)?, Some(metadata)).map_err(invalid)?;
-    write_atomically(path, &bytes).map_err(io)
-}
-
-/// Replaces a file by `bytes` so that a crash leaves the old one or the new one.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
 }

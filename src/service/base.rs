@@ -31,12 +31,18 @@ impl Base {
             #[cfg(feature = "cuda")]
             Device::Auto => match CudaDecoder::has_device() {
                 true => Self::on_device(weights, dtype, 0),
-                false => Self::load(weights, dtype, Device::Cpu),
+                false => {
+                    tracing::info!("no CUDA device is here: the base is on the processor");
+                    Self::load(weights, dtype, Device::Cpu)
+                }
             },
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => Self::on_device(weights, dtype, ordinal),
             #[cfg(not(feature = "cuda"))]
-            Device::Auto => Self::load(weights, dtype, Device::Cpu),
+            Device::Auto => {
+                tracing::info!("built without CUDA: the base is on the processor");
+                Self::load(weights, dtype, Device::Cpu)
+            }
             #[cfg(not(feature = "cuda"))]
             Device::Cuda(_) => Err(LoadError::Device(NotBuilt)),
         }

@@ -148,6 +148,19 @@ impl Course {
         Ok(())
     }
 
+    /// Lets `write` write what the job made to the folder `name` in its own.
+    pub(super) fn publish<J: JobFile>(
+        &self,
+        (job, name): (&J, &str),
+        observer: &mut dyn TrainObserver,
+        write: impl FnOnce(&Path) -> Result<(), TrainingError>,
+    ) -> Result<(), TrainingError> {
+        let folder = job.section().output.join(name);
+        write(&folder)?;
+        observer.log(&format!("wrote {}", folder.display()));
+        Ok(())
+    }
+
     /// Lets `write` write what the job makes as it is now, where the observer wants it; the last
     /// step's is the result.
     pub(super) fn publish_on_the_way<J: JobFile>(

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Each module, lowest first, with the modules it may import. A row lists only rows above it, so
 /// the table itself shows that there is no cycle.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("types", &[]),
-    ("gguf", &[]),
+    ("mapped", &[]),
+    ("gguf", &["mapped"]),
     ("outbound", &[]),
     ("telemetry", &["outbound"]),
     ("bench", &[]),
@@ -20,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("store", &[]),
     ("jobs", &["store"]),
     ("registry", &["storage", "store"]),
-    ("model", &["types", "gguf", "kernel"]),
+    ("model", &["types", "mapped", "gguf", "kernel"]),
     ("engine", &["types", "telemetry", "kernel", "model"]),
     (
         "rewards",
@@ -85,7 +86,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
 ];
 
 /// Outside crates that only some modules may speak.
-const KEPT_TO: [(&str, &[&str]); 17] = [
+const KEPT_TO: [(&str, &[&str]); 18] = [
     ("sqlx", &["store"]),
     ("axum", &["http"]),
     (
@@ -112,6 +113,7 @@ const KEPT_TO: [(&str, &[&str]); 17] = [
         &["kernel", "model", "engine", "rewards", "training"],
     ),
     ("cudarc", &["kernel"]),
+    ("memmap2", &["mapped", "kernel"]),
     ("tokenizers", &["text", "rewards"]),
     ("minijinja", &["text"]),
     ("llguidance", &["text"]),

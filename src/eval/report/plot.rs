@@ -42,13 +42,16 @@ fn weights_of(points: &[PointReport], k: usize) -> Vec<f64> {
 
 /// A line over the weight of objective `k`: means over the points that share a weight.
 fn line(points: &[PointReport], k: usize, value: impl Fn(&PointReport) -> Estimate) -> Vec<Dot> {
-    let weights = weights_of(points, k);
-    let column = |pick: fn(Estimate) -> f64| -> Vec<f64> {
-        points.iter().map(|point| pick(value(point))).collect()
+    let values: Vec<Estimate> = points.iter().map(value).collect();
+    dots_by_weight(&weights_of(points, k), &values)
+}
+
+/// Means of the values that share a weight, and of the ends of their intervals.
+fn dots_by_weight(weights: &[f64], values: &[Estimate]) -> Vec<Dot> {
+    let column = |pick: fn(&Estimate) -> f64| {
+        by_weight(weights, &values.iter().map(pick).collect::<Vec<_>>())
     };
-    let middle = by_weight(&weights, &column(|e| e.value));
-    let low = by_weight(&weights, &column(|e| e.low));
-    let high = by_weight(&weights, &column(|e| e.high));
+    let (middle, low, high) = (column(|e| e.value), column(|e| e.low), column(|e| e.high));
     let bands = low.into_iter().zip(high);
     middle
         .into_iter()
@@ -147,28 +150,11 @@ fn front_plot(report: &EvalReport) -> Chart {
 fn refusal_plot(report: &EvalReport) -> Chart {
     // The refusals answer to the last objective where the first is "be helpful".
     let k = report.objectives.len() - 1;
+    let points = &report.refusals;
+    let weights: Vec<f64> = points.iter().map(|point| point.weights[k]).collect();
     let rate = |pick: fn(&super::RefusalPoint) -> Estimate| {
-        let weights: Vec<f64> = report
-            .refusals
-            .iter()
-            .map(|point| point.weights[k])
-            .collect();
-        let column = |part: fn(Estimate) -> f64| -> Vec<f64> {
-            report
-                .refusals
-                .iter()
-                .map(|point| part(pick(point)))
-                .collect()
-        };
-        let middle = by_weight(&weights, &column(|e| e.value));
-        let low = by_weight(&weights, &column(|e| e.low));
-        let high = by_weight(&weights, &column(|e| e.high));
-        let bands = low.into_iter().zip(high);
-        middle
-            .into_iter()
-            .zip(bands)
-            .map(|((x, y), (l, h))| (x, y, Some((l.1, h.1))))
-            .collect()
+        let rates: Vec<Estimate> = points.iter().map(pick).collect();
+        dots_by_weight(&weights, &rates)
     };
     let series = |name: &str, points, colour, dashed| Series {
         name: name.to_owned(),

@@ -88,99 +88,62 @@ impl Products {
             assert!(bias.len() >= outs, "{} biases for {outs}", bias.len());
             bias.at(0)
         });
-        let arguments = Arguments {
-            x: x.at(0),
-            w: matrix.numbers.at(0),
-            bias,
-            out: out.at(0),
-            rows,
-            outs,
-            stride,
-        };
+        let (kernel, grid) = plan(rows, outs, gpu.multiprocessors());
+        let is_cut = grid[2] > 1;
+        let slices = if is_cut { self.slices.at(0) } else { 0 };
+        let (x, w, out) = (x.at(0), matrix.numbers.at(0), out.at(0));
+        let sum = shape([outs.div_ceil(256), rows, 1], 256, 0);
+        let [rows, outs, stride] = [rows, outs, stride].map(int);
         // SAFETY: the buffers hold what the kernels reach, by the checks above: rows and outputs past
         // the last are neither read nor written. A product that is cut has fewer outputs than `slices`
         // has room for.
         unsafe {
-            if rows <= NARROW {
-                arguments.narrow(gpu)
-            } else {
-                arguments.wide(gpu, self.slices.at(0))
-            }
-        }
-    }
-}
-
-/// What the kernels are told.
-struct Arguments {
-    x: u64,
-    w: u64,
-    bias: u64,
-    out: u64,
-    rows: usize,
-    outs: usize,
-    stride: usize,
-}
-
-impl Arguments {
-    /// # Safety
-    /// All addresses are of so many rows and outputs.
-    unsafe fn narrow(&self, gpu: &Gpu) -> Result<(), CudaError> {
-        let &Self {
-            x,
-            w,
-            bias,
-            out,
-            rows,
-            outs,
-            stride,
-        } = self;
-        let (kernel, tile) = match rows {
-            0..=8 => ("product_8", 8),
-            _ => ("product_16", 16),
-        };
-        let grid = shape([outs.div_ceil(16), rows.div_ceil(tile), 1], 256, 0);
-        let kernel = gpu.kernel(kernel);
-        let [rows, outs, stride] = [rows, outs, stride].map(int);
-        // SAFETY: passed on to the caller.
-        unsafe { launch!(gpu, kernel, grid, x, w, bias, out, rows, outs, stride, outs) }
-    }
-
-    /// # Safety
-    /// All addresses are of so many rows and outputs; a product with fewer blocks than there are
-    /// multiprocessors has room for its slices.
-    unsafe fn wide(&self, gpu: &Gpu, slices: u64) -> Result<(), CudaError> {
-        let &Self {
-            x,
-            w,
-            bias,
-            out,
-            rows,
-            outs,
-            stride,
-        } = self;
-        let blocks = [rows.div_ceil(WIDE.1), outs.div_ceil(WIDE.0)];
-        let is_cut = blocks[0] * blocks[1] < gpu.multiprocessors();
-        let (slices, parts) = if is_cut { (slices, SLICES) } else { (0, 1) };
-        let grid = shape([blocks[0], blocks[1], parts], 256, 0);
-        let sum = shape([outs.div_ceil(256), rows, 1], 256, 0);
-        let kernel = gpu.kernel("product_wide");
-        let [rows, outs, stride] = [rows, outs, stride].map(int);
-        // SAFETY: passed on to the caller.
-        unsafe {
             launch!(
-                gpu, kernel, grid, x, w, bias, out, slices, rows, outs, stride, outs
+                gpu,
+                gpu.kernel(kernel),
+                shape(grid, 256, 0),
+                x,
+                w,
+                bias,
+                out,
+                slices,
+                rows,
+                outs,
+                stride
             )
         }?;
         if is_cut {
-            let kernel = gpu.kernel("product_sum");
             // SAFETY: as above.
             unsafe {
                 launch!(
-                    gpu, kernel, sum, slices, bias, out, rows, outs, stride, outs
+                    gpu,
+                    gpu.kernel("product_sum"),
+                    sum,
+                    slices,
+                    bias,
+                    out,
+                    rows,
+                    outs,
+                    stride
                 )
             }?;
         }
         Ok(())
+    }
+}
+
+/// The kernel for so many rows, at least one, and its grid, whose last side is the number of blocks that
+/// make an output together: all parts of its sum, each for `product_sum` to add, or one.
+fn plan(rows: usize, outs: usize, multiprocessors: usize) -> (&'static str, [usize; 3]) {
+    match rows {
+        0..=8 => ("product_8", [outs.div_ceil(16), 1, 1]),
+        9..=NARROW => ("product_16", [outs.div_ceil(16), 1, 1]),
+        _ => {
+            let blocks = [rows.div_ceil(WIDE.1), outs.div_ceil(WIDE.0)];
+            let is_cut = blocks[0] * blocks[1] < multiprocessors;
+            let parts = if is_cut { SLICES } else { 1 };
+            ("product_wide", [blocks[0], blocks[1], parts])
+        }
     }
 }
 

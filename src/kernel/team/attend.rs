@@ -6,6 +6,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod fetch;
 mod look_back;
 mod number;
 mod products;

@@ -9,8 +9,10 @@ use super::error::PromotionError;
 use crate::eval::EvalError;
 use crate::eval::stats::mean;
 use crate::eval::steerability::{mean_inner_product, response};
-use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, sweep_unless, weight_grid};
-use crate::rewards::{Exchange, RewardSuite};
+use crate::eval::sweep::{
+    EvalPrompt, Subject, SweepSettings, exchanges, sweep_unless, weight_grid,
+};
+use crate::rewards::RewardSuite;
 use crate::service::app::App;
 use crate::service::asker::{Asker, Wanted};
 use crate::service::error::chain;
@@ -130,20 +132,9 @@ impl Measuring {
         let prompts = &self.asked.prompts;
         let stop = || self.wanted.is_over();
         let points = sweep_unless(&subject, prompts, grid, &self.asked.sampling, &stop)?;
-        let scored = points.iter().map(|point| {
-            let exchanges: Vec<Exchange<'_>> = prompts
-                .iter()
-                .zip(&point.answers)
-                .map(|(prompt, answer)| Exchange {
-                    prompt: &prompt.prompt,
-                    completion: &answer.text,
-                    completion_tokens: answer.tokens,
-                    finished: answer.finished,
-                    record: &prompt.record,
-                })
-                .collect();
-            Ok(self.suite.score(&exchanges)?)
-        });
+        let scored = points
+            .iter()
+            .map(|point| Ok(self.suite.score(&exchanges(prompts, &point.answers))?));
         scored.collect()
     }
 }

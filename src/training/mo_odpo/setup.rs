@@ -200,10 +200,10 @@ impl<'a> Trainer<'a> {
 
     /// Writes the finished policy with its manifest to `policy/` in the job's folder.
     pub(super) fn publish(&self, observer: &mut dyn TrainObserver) -> Result<(), TrainingError> {
-        let folder = self.job.job.output.join("policy");
-        self.write_policy(&folder)?;
-        observer.log(&format!("wrote {}", folder.display()));
-        Ok(())
+        self.course
+            .publish((self.job, "policy"), observer, |folder| {
+                self.write_policy(folder)
+            })
     }
 
     /// Writes the policy as it is now where the observer wants it; the last step's is the result.

@@ -89,9 +89,8 @@ impl<'a> Trainer<'a> {
             TrainWhat::Full => "model",
             TrainWhat::Lora => "adapter",
         };
-        let folder = self.job.job.output.join(name);
-        self.model.save(&self.job.job.model, &folder)?;
-        observer.log(&format!("wrote {}", folder.display()));
-        Ok(())
+        self.course.publish((self.job, name), observer, |folder| {
+            self.model.save(&self.job.job.model, folder)
+        })
     }
 }

@@ -41,9 +41,10 @@ struct Warp {
     unsigned char slots[2][LANES][SLOT];
 };
 
-std::vector<std::unique_ptr<Fiber>> fibers;
-std::vector<Warp> warps;
-std::vector<unsigned char> room;
+// Never destroyed, as a thread may be here while the process ends.
+auto& fibers = *new std::vector<std::unique_ptr<Fiber>>;
+auto& warps = *new std::vector<Warp>;
+auto& room = *new std::vector<unsigned char>;
 unsigned char* shared_start = nullptr;
 const std::function<void()>* body = nullptr;
 Size grid, size, block_at;

@@ -27,6 +27,7 @@ enum Result {
     SUCCESS = 0,
     INVALID_VALUE = 1,
     OUT_OF_MEMORY = 2,
+    DEINITIALIZED = 4,
     NO_DEVICE = 100,
     INVALID_DEVICE = 101,
     INVALID_CONTEXT = 201,
@@ -62,8 +63,12 @@ struct Graph {
     Work work;
 };
 
-std::mutex one_at_a_time;
-std::set<Context*> contexts;
+// As elsewhere in the emulator, what has a destructor is never destroyed: a thread may still be in the
+// driver while another ends the process. As a driver does, it refuses from then on.
+auto& one_at_a_time = *new std::mutex;
+auto& contexts = *new std::set<Context*>;
+std::atomic<bool> is_over{false};
+[[maybe_unused]] const int at_the_end = std::atexit([] { is_over = true; });
 thread_local Context* current = nullptr;
 std::atomic<int64_t> launches_until_fault{-1};
 std::atomic<uint32_t> launched{0};
@@ -71,6 +76,7 @@ std::atomic<uint32_t> replayed{0};
 
 // The calling thread's context, if it works.
 Result check(Context*& context) {
+    if (is_over) return DEINITIALIZED;
     if (!current || !contexts.count(current)) return INVALID_CONTEXT;
     context = current;
     return current->fault;
@@ -209,6 +215,7 @@ int cuCtxCreate_v4(Context** context, void*, unsigned, int) {
 
 int cuCtxDestroy_v2(Context* context) {
     std::lock_guard<std::mutex> guard(one_at_a_time);
+    if (is_over) return DEINITIALIZED;
     if (!contexts.erase(context)) return INVALID_CONTEXT;
     for (auto* all : {&context->memory, &context->pinned}) {
         for (auto& [address, allocation] : *all) munmap(allocation.pages, allocation.page_bytes);
@@ -324,7 +331,7 @@ int cuModuleGetFunction(Function** function, void*, const char* name) {
     ENTER(context);
     const auto found = emulator::kernels().find(name);
     if (found == emulator::kernels().end()) return NOT_FOUND;
-    static std::map<std::string, Function> functions;
+    static auto& functions = *new std::map<std::string, Function>;
     *function = &functions.emplace(name, Function{&found->second}).first->second;
     return SUCCESS;
 }

@@ -35,7 +35,7 @@ emulator::Sizes sizes(void (*)(Arguments...)) {
 } // namespace
 
 const std::map<std::string, emulator::Entry>& emulator::kernels() {
-    static const std::map<std::string, Entry> all = {
+    static const auto& all = *new std::map<std::string, Entry>{
         ENTRY(embed),        ENTRY(join),         ENTRY(gate),        ENTRY(cap),
         ENTRY(product_8),    ENTRY(product_16),   ENTRY(product_wide),
         ENTRY(product_sum),  ENTRY(low_rank_down), ENTRY(low_rank_up), HEADS(32),

@@ -13,7 +13,7 @@ use crate::fixtures::fixture;
 /// State that no test writes to.
 const DATA_DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/command-data");
 
-fn steersman(args: &[&str]) -> Command {
+pub(super) fn steersman(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steersman"));
     command
         .args(args)
@@ -24,7 +24,7 @@ fn steersman(args: &[&str]) -> Command {
 }
 
 /// Runs a command that must fail with exit code 1 and a sentence that has these words.
-fn check_refused(args: &[&str], words: &[&str]) {
+pub(super) fn check_refused(args: &[&str], words: &[&str]) {
     let Output {
         status,
         stdout,

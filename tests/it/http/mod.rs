@@ -9,6 +9,7 @@ mod comparisons;
 mod completions;
 mod cross_site;
 mod demo;
+mod devices;
 pub(crate) mod folder;
 mod fuzz;
 mod generate;

@@ -305,7 +305,9 @@ async fn a_prompt_whose_bytes_tell_that_it_is_too_long_is_not_encoded() {
         json!({"prompt": vast}),
         json!({"messages": [{"role": "user", "content": vast}]}),
     ] {
-        check(prompt, "context_length_exceeded", "messages", words).await;
+        let reply = Server::shared().post("/v1/generate", &prompt).await;
+        let param = json!("messages");
+        check_error(&reply, 400, "context_length_exceeded", param, words);
     }
 }
 

@@ -5,7 +5,7 @@
 // slice tiles of 16 inputs are added one after another by the same instruction, and the slices are
 // added from the first to the last. Which kernel runs is a matter of speed only.
 //
-// x (rows, stride) bf16, W (outs, stride) bf16, out (rows, out_stride) f32, bias (outs,) f32 or null.
+// x (rows, stride) bf16, W (outs, stride) bf16, out (rows, outs) f32, bias (outs,) f32 or null.
 // `stride` is the number of inputs, padded with zeros to a multiple of STEP.
 #include "numbers.cuh"
 
@@ -27,7 +27,7 @@ struct Slice {
 // registers, every byte of it once.
 template <int TILES>
 __device__ __forceinline__ void narrow(const bf16* x, const bf16* w, const float* bias, float* out,
-                                       int rows, int outs, int stride, int out_stride) {
+                                       int rows, int outs, int stride) {
     __shared__ float parts[SLICES][TILES][8][16];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const int first_out = blockIdx.x * 16, first_row = blockIdx.y * 8 * TILES;
@@ -67,16 +67,17 @@ __device__ __forceinline__ void narrow(const bf16* x, const bf16* w, const float
         const int at_row = first_row + tile * 8 + row, at = first_out + column;
         if (at_row < rows && at < outs) {
             if (bias) total = PLAIN_ADD(total, bias[at]);
-            out[size_t(at_row) * out_stride + at] = total;
+            out[size_t(at_row) * outs + at] = total;
         }
     }
 }
 
+// All kernels of a product are launched alike; only `product_wide` needs slices.
 #define NARROW(name, tiles)                                                                        \
     KERNEL __launch_bounds__(256)                                                                  \
-        name(const bf16* x, const bf16* w, const float* bias, float* out, int rows, int outs,      \
-             int stride, int out_stride) {                                                         \
-        narrow<tiles>(x, w, bias, out, rows, outs, stride, out_stride);                            \
+        name(const bf16* x, const bf16* w, const float* bias, float* out, float*, int rows,        \
+             int outs, int stride) {                                                               \
+        narrow<tiles>(x, w, bias, out, rows, outs, stride);                                        \
     }
 NARROW(product_8, 1)
 NARROW(product_16, 2)
@@ -117,7 +118,7 @@ struct Sources {
 // over slice blockIdx.z, into `slices` (SLICES, rows, outs).
 KERNEL __launch_bounds__(256, 2)
     product_wide(const bf16* x, const bf16* w, const float* bias, float* out, float* slices, int rows,
-                 int outs, int stride, int out_stride) {
+                 int outs, int stride) {
     __shared__ __align__(16) Stage stages[STAGES];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const int warp_out = warp % 4 * 32, warp_row = warp / 4 * 32;
@@ -175,14 +176,14 @@ KERNEL __launch_bounds__(256, 2)
         if (slices) {
             slices[(size_t(blockIdx.z) * rows + row) * outs + at] = total;
         } else {
-            out[size_t(row) * out_stride + at] = bias ? PLAIN_ADD(total, bias[at]) : total;
+            out[size_t(row) * outs + at] = bias ? PLAIN_ADD(total, bias[at]) : total;
         }
     }
 }
 
 // Adds the slices of `product_wide`. A thread makes one output.
-KERNEL product_sum(const float* slices, const float* bias, float* out, int rows, int outs, int stride,
-                   int out_stride) {
+KERNEL product_sum(const float* slices, const float* bias, float* out, int rows, int outs,
+                   int stride) {
     const int at = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
     if (at >= outs) return;
     const int steps = stride / STEP;
@@ -190,5 +191,5 @@ KERNEL product_sum(const float* slices, const float* bias, float* out, int rows,
     for (int part = 1; part < SLICES && Slice(part, steps).first < steps; ++part) {
         total = PLAIN_ADD(total, slices[(size_t(part) * rows + row) * outs + at]);
     }
-    out[size_t(row) * out_stride + at] = bias ? PLAIN_ADD(total, bias[at]) : total;
+    out[size_t(row) * outs + at] = bias ? PLAIN_ADD(total, bias[at]) : total;
 }

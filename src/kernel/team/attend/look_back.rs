@@ -59,6 +59,7 @@ impl<T: CacheNumber> Tile<'_, T> {
                 shares,
                 sums,
             } = scratch;
+            self.fetch_first();
             for index in 0..self.count() {
                 let (row, columns) = self.query(index);
                 // SAFETY: nobody writes to it, by the caller's word.
@@ -106,7 +107,7 @@ impl<T: CacheNumber> Tile<'_, T> {
     }
 
     /// Blocks with a position that some query sees.
-    fn blocks(&self) -> Range<usize> {
+    pub(super) fn blocks(&self) -> Range<usize> {
         let (first, last) = (self.visible(0), self.visible(self.count() - 1));
         first.start / BLOCK_TOKENS..last.end.div_ceil(BLOCK_TOKENS)
     }
@@ -130,7 +131,7 @@ impl<T: CacheNumber> Tile<'_, T> {
     }
 
     /// The shared keys and values of a block.
-    fn block(&self, index: usize) -> (&[T], &[T]) {
+    pub(super) fn block(&self, index: usize) -> (&[T], &[T]) {
         let block = self.placed.0[0].blocks[index] as usize;
         let row = self.cache.row(block, self.kv_head);
         // SAFETY: keys and values are written by `place` only, which another phase than this is.
@@ -157,6 +158,8 @@ impl<T: CacheNumber> Tile<'_, T> {
         let blocks = self.blocks();
         for first in blocks.clone().step_by(MOST_GROUPS) {
             let groups = MOST_GROUPS.min(blocks.end - first);
+            let turn = first - blocks.start;
+            (turn..turn + groups).for_each(|turn| self.fetch_after(turn));
             let keys: [&[T]; MOST_GROUPS] =
                 std::array::from_fn(|group| self.block(first + group.min(groups - 1)).0);
             let products = Products {
@@ -186,7 +189,9 @@ impl<T: CacheNumber> Tile<'_, T> {
         self.add_own(|seen| seen.start..positions.start, scores, sums);
         self.turn(scores, positions.clone(), shares);
         let shares = shares.chunks_exact(BLOCK_TOKENS * count);
+        let blocks = self.blocks();
         for (block, shares) in whole.zip(shares) {
+            self.fetch_after(blocks.len() + block - blocks.start);
             let values = self.block(block).1;
             add_slots((shares, count), (values, 0..BLOCK_TOKENS), sums, width);
         }

@@ -174,6 +174,22 @@ pub(super) const PREFERENCE: [Hyperparameter; 4] = [
     ),
 ];
 
+/// Of the methods that read their data from a file.
+pub(super) const MICRO_BATCH: Hyperparameter = row(
+    "micro_batch_tokens",
+    "micro_batch_tokens",
+    whole(1, 1_048_576),
+    "Tokens of one training pass; more is faster and takes more memory.",
+);
+
+/// Of those that may measure on another file.
+pub(super) const MEASURE_EVERY: Hyperparameter = row(
+    "measure_every",
+    "measure_every",
+    whole(1, 1_000_000),
+    "Steps between two measurements on the validation file.",
+);
+
 /// The hyperparameters of a method.
 pub fn hyperparameters(method: Method) -> Vec<&'static Hyperparameter> {
     let own: [&[Hyperparameter]; 2] = match method {

@@ -1,21 +1,18 @@
 //! What the methods have that read preference pairs from a file.
 
-use super::{row, whole};
+use super::{MEASURE_EVERY, MICRO_BATCH, row, whole};
 use crate::service::finetune::hyperparameters::Hyperparameter;
 
+const PAIRS: Hyperparameter = row(
+    "batch_size",
+    "pairs_per_step",
+    whole(1, 4096),
+    "Pairs of a step.",
+);
+
 pub(super) const REWARD_MODEL: [Hyperparameter; 3] = [
-    row(
-        "batch_size",
-        "pairs_per_step",
-        whole(1, 4096),
-        "Pairs of a step.",
-    ),
-    row(
-        "micro_batch_tokens",
-        "micro_batch_tokens",
-        whole(1, 1_048_576),
-        "Tokens of one training pass; more is faster and takes more memory.",
-    ),
+    PAIRS,
+    MICRO_BATCH,
     row(
         "max_tokens",
         "data.max_tokens",
@@ -25,28 +22,13 @@ pub(super) const REWARD_MODEL: [Hyperparameter; 3] = [
 ];
 
 pub(super) const DPO: [Hyperparameter; 4] = [
-    row(
-        "batch_size",
-        "pairs_per_step",
-        whole(1, 4096),
-        "Pairs of a step.",
-    ),
-    row(
-        "micro_batch_tokens",
-        "micro_batch_tokens",
-        whole(1, 1_048_576),
-        "Tokens of one training pass; more is faster and takes more memory.",
-    ),
+    PAIRS,
+    MICRO_BATCH,
     row(
         "max_tokens",
         "data.max_tokens",
         whole(8, 131_072),
         "Pairs of which an answer with its prompt is longer are left out.",
     ),
-    row(
-        "measure_every",
-        "measure_every",
-        whole(1, 1_000_000),
-        "Steps between two measurements on the validation file.",
-    ),
+    MEASURE_EVERY,
 ];
