@@ -89,6 +89,11 @@ pub(super) enum KeysError {
     Range(String),
     #[error("no key has the id `{0}`; `steersman keys list` tells them")]
     NoKey(String),
+    #[error(
+        "{} holds no server's state; name the server's own folder with --data-dir",
+        .0.display()
+    )]
+    NoState(PathBuf),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the terminal cannot be written to")]
@@ -103,6 +108,10 @@ pub(super) fn run(args: KeysArgs) -> Result<(), KeysError> {
     };
     // before anything is opened: a wrong flag makes no folder
     let action = args.command.checked()?;
+    // only a new key is a reason to make a state where there is none
+    if !matches!(action, Action::Create(_)) && !settings.is_there() {
+        return Err(KeysError::NoState(settings.data_dir));
+    }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

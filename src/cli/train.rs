@@ -22,8 +22,9 @@ const STACK_BYTES: usize = 256 << 20;
 
 /// Run one training job in the foreground.
 ///
-/// Interrupt it with Ctrl-C: it saves after the current step, and the same command goes on from
-/// there. A killed job goes on from its last saved step.
+/// Interrupt it with Ctrl-C: it ends the current step, or the drawing of its answers, and saves; the
+/// same command goes on from there. A second Ctrl-C ends it at once. A killed job goes on from its
+/// last saved step.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example, a job file that explains itself:\n  \
     steersman train --config recipes/dpo/helpful-harmless.toml")]
@@ -55,9 +56,14 @@ pub fn run(args: &TrainArgs) -> Result<(), TrainError> {
     let job = Job::load(&args.config)?;
     let mlflow = args.mlflow.settings()?;
     let tracker = mlflow.as_ref().map(|mlflow| (mlflow, tracked(&job)));
-    let stop = stop_on_interrupt()?;
     let plain = args.plain || !std::io::stderr().is_terminal();
-    let mut observer = Terminal::new(plain, stop);
+    let screen = Screen::new(plain);
+    let stop = stop_on_interrupt(screen.clone())?;
+    let mut observer = Terminal {
+        screen,
+        stop,
+        saved: false,
+    };
     let ending = std::thread::scope(|scope| {
         let work = std::thread::Builder::new()
             .name("training".into())
@@ -83,8 +89,8 @@ fn tracked(job: &Job) -> Tracked {
     }
 }
 
-/// A flag that Ctrl-C and a request to terminate raise.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>, TrainingError> {
+/// A flag that Ctrl-C and a request to terminate raise. The second of them ends the process.
+fn stop_on_interrupt(screen: Screen) -> Result<Arc<AtomicBool>, TrainingError> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
     let fail = |source| TrainingError::file("the interrupt signal", source);
@@ -97,6 +103,9 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, TrainingError> {
         .spawn(move || {
             runtime.block_on(interrupted());
             raised.store(true, Ordering::Relaxed);
+            screen.say("stopping: what can be saved is saved; press Ctrl-C again to end at once");
+            runtime.block_on(interrupted());
+            end_at_once();
         })
         .map_err(fail)?;
     Ok(stop)
@@ -113,15 +122,24 @@ async fn interrupted() {
     }
 }
 
-/// Shows a job's progress on the terminal.
-struct Terminal {
-    bar: ProgressBar,
-    plain: bool,
-    stop: Arc<AtomicBool>,
+/// As the signal itself would have: no state is half written under its name.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a second signal asks for just this"
+)]
+fn end_at_once() -> ! {
+    std::process::exit(130)
 }
 
-impl Terminal {
-    fn new(plain: bool, stop: Arc<AtomicBool>) -> Self {
+/// Where lines and the progress bar are shown.
+#[derive(Clone)]
+struct Screen {
+    bar: ProgressBar,
+    plain: bool,
+}
+
+impl Screen {
+    fn new(plain: bool) -> Self {
         let bar = if plain {
             ProgressBar::hidden()
         } else {
@@ -131,7 +149,7 @@ impl Terminal {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { bar, plain, stop }
+        Self { bar, plain }
     }
 
     fn say(&self, line: &str) {
@@ -141,16 +159,27 @@ impl Terminal {
             self.bar.println(line);
         }
     }
+}
 
+/// Shows a job's progress on the terminal.
+struct Terminal {
+    screen: Screen,
+    stop: Arc<AtomicBool>,
+    /// Whether this run has saved anything.
+    saved: bool,
+}
+
+impl Terminal {
     fn finish(&self, ending: Ending) {
-        self.bar.finish_and_clear();
-        eprintln!(
-            "{}",
-            match ending {
-                Ending::Finished => "finished",
-                Ending::Interrupted => "stopped and saved; run the same command to go on",
+        self.screen.bar.finish_and_clear();
+        let said = match (ending, self.saved) {
+            (Ending::Finished, _) => "finished",
+            (Ending::Interrupted, true) => "stopped and saved; run the same command to go on",
+            (Ending::Interrupted, false) => {
+                "stopped, with nothing new to save; run the same command to go on"
             }
-        );
+        };
+        eprintln!("{said}");
     }
 }
 
@@ -177,11 +206,12 @@ fn shown(report: &StepReport) -> String {
 
 impl TrainObserver for Terminal {
     fn log(&mut self, line: &str) {
-        self.say(line);
+        self.screen.say(line);
     }
 
     fn step(&mut self, report: &StepReport) {
-        if self.plain {
+        let Screen { bar, plain } = &self.screen;
+        if *plain {
             eprintln!(
                 "step {}/{}  {}",
                 report.step,
@@ -190,18 +220,19 @@ impl TrainObserver for Terminal {
             );
             return;
         }
-        if self.bar.length() != Some(report.total_steps) {
-            self.bar.set_length(report.total_steps);
+        if bar.length() != Some(report.total_steps) {
+            bar.set_length(report.total_steps);
             // Steps of an earlier run took no time of this one.
-            self.bar.set_position(report.step.saturating_sub(1));
-            self.bar.reset_eta();
+            bar.set_position(report.step.saturating_sub(1));
+            bar.reset_eta();
         }
-        self.bar.set_position(report.step);
-        self.bar.set_message(shown(report));
+        bar.set_position(report.step);
+        bar.set_message(shown(report));
     }
 
     fn saved(&mut self, step: u64, folder: &Path) {
-        if self.plain {
+        self.saved = true;
+        if self.screen.plain {
             eprintln!("saved step {step} in {}", folder.display());
         }
     }

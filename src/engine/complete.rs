@@ -23,17 +23,30 @@ pub fn complete_all<A: Send + Sync + 'static>(
     engine: &EngineHandle<A>,
     requests: Vec<GenerationRequest<A>>,
 ) -> Result<Vec<Completion>, EngineError> {
-    let streams = requests
-        .into_iter()
-        .map(|request| engine.submit_patiently(request))
-        .collect::<Result<Vec<_>, _>>()?;
-    streams.into_iter().map(collect).collect()
+    complete_unless(engine, requests, &|| false)
 }
 
-fn collect(mut stream: TokenStream) -> Result<Completion, EngineError> {
+/// As [`complete_all`], but asks `stop` after each token and a few times a second: once it says so,
+/// every request is cancelled and [`EngineError::CalledOff`] returned.
+pub fn complete_unless<A: Send + Sync + 'static>(
+    engine: &EngineHandle<A>,
+    requests: Vec<GenerationRequest<A>>,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<Completion>, EngineError> {
+    let streams = requests
+        .into_iter()
+        .map(|request| engine.submit_patiently(request, stop))
+        .collect::<Result<Vec<_>, _>>()?;
+    streams
+        .into_iter()
+        .map(|stream| collect(stream, stop))
+        .collect()
+}
+
+fn collect(mut stream: TokenStream, stop: &dyn Fn() -> bool) -> Result<Completion, EngineError> {
     let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
     loop {
-        match stream.blocking_next() {
+        match stream.next_unless(stop)? {
             Some(TokenEvent::Token(token)) => {
                 tokens.push(token.id);
                 logprobs.push(token.logprob);

@@ -61,6 +61,9 @@ pub enum EngineError {
     /// The engine thread has ended.
     #[error("the engine has stopped")]
     Stopped,
+    /// Whoever wanted the completions does not want them any more.
+    #[error("the completions were called off")]
+    CalledOff,
     /// The engine had a fault while the request was inside, and starts anew. The request may be
     /// sent again.
     #[error("the engine had to be restarted while it worked on this request")]

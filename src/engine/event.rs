@@ -1,7 +1,9 @@
 //! What a request hears from the engine, in order, and the stream it hears it through.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -11,6 +13,8 @@ use super::{EngineError, Progress};
 
 /// Events that wait for a slow reader before its sequence pauses.
 pub(super) const EVENT_CAPACITY: usize = 32;
+/// How often a thread that waits looks whether it shall go on waiting.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// A token that was drawn, with its place in the model's own distribution.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +91,24 @@ impl TokenStream {
         self.observe(event)
     }
 
+    /// As [`TokenStream::blocking_next`], but gives up soon after `stop` says so.
+    pub(super) fn next_unless(
+        &mut self,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<TokenEvent>, EngineError> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if stop() {
+                return Err(EngineError::CalledOff);
+            }
+            match self.events.poll_recv(&mut context) {
+                Poll::Ready(event) => return Ok(self.observe(event)),
+                Poll::Pending => std::thread::park_timeout(LOOK),
+            }
+        }
+    }
+
     /// Sees to it that every stream ends in `Finished` or `Failed`, even when the engine has a
     /// fault and could not tell.
     fn observe(&mut self, event: Option<TokenEvent>) -> Option<TokenEvent> {
@@ -103,6 +125,15 @@ impl TokenStream {
                 Some(TokenEvent::Failed(EngineError::Restarted))
             }
         }
+    }
+}
+
+/// Wakes a thread that waits for an event.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

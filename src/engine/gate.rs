@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::event::LOOK;
 use super::meters::{EngineMeters, Times};
 use super::{EngineError, Progress};
 
@@ -97,14 +98,19 @@ impl Gate {
         Ok(self.admit(&mut state, prompt_tokens))
     }
 
-    /// A place, as soon as one is free. Blocks the thread.
-    pub(super) fn enter(self: &Arc<Self>, prompt_tokens: usize) -> Option<Permit> {
+    /// A place, as soon as one is free; `None` soon after `stop` says so. Blocks the thread.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        prompt_tokens: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Option<Permit> {
         let mut state = self.lock();
         while self.check(&state, &[prompt_tokens]).is_err() {
-            state = self
-                .left
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let waited = self.left.wait_timeout(state, LOOK);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if stop() {
+                return None;
+            }
         }
         self.admit(&mut state, &[prompt_tokens]).pop()
     }

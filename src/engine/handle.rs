@@ -152,15 +152,17 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
             .collect()
     }
 
-    /// As [`EngineHandle::submit`], but waits for a place, and never pauses for its reader. The
-    /// events of a whole completion are kept until they are read.
+    /// As [`EngineHandle::submit`], but waits for a place until `stop` says otherwise, and never
+    /// pauses for its reader. The events of a whole completion are kept until they are read.
     pub(super) fn submit_patiently(
         &self,
         request: GenerationRequest<A>,
+        stop: &dyn Fn() -> bool,
     ) -> Result<TokenStream, EngineError> {
         self.check(&request)?;
         let tokens = prompt_tokens(std::slice::from_ref(&request))[0];
-        let permit = self.gate.enter(tokens).ok_or(EngineError::Stopped)?;
+        let permit = self.gate.enter(tokens, stop);
+        let permit = permit.ok_or(EngineError::CalledOff)?;
         let whole = request.sampling.max_tokens.saturating_add(1).max(2);
         self.hand_over(request, permit, whole)
     }

@@ -41,7 +41,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-pub use complete::{Completion, complete_all};
+pub use complete::{Completion, complete_all, complete_unless};
 pub use config::EngineConfig;
 pub use error::EngineError;
 pub use event::{SampledToken, TokenEvent, TokenStream};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::EvalError;
-use crate::engine::{Completion, EngineHandle, GenerationRequest, complete_all};
+use crate::engine::{Completion, EngineHandle, GenerationRequest, complete_unless};
 use crate::rewards::{Exchange, RewardModel};
 use crate::steering::{ConditioningTemplate, ObjectiveSet, WeightVector};
 use crate::text::PromptEncoder;
@@ -135,9 +135,25 @@ pub fn sweep<A: Send + Sync + 'static>(
     grid: &[WeightVector],
     settings: &SweepSettings,
 ) -> Result<Vec<SweptPoint>, EvalError> {
+    sweep_unless(subject, prompts, grid, settings, &|| false)
+}
+
+/// As [`sweep`], until `stop` says otherwise: then every answer under way is cancelled.
+pub fn sweep_unless<A: Send + Sync + 'static>(
+    subject: &Subject<'_, A>,
+    prompts: &[EvalPrompt],
+    grid: &[WeightVector],
+    settings: &SweepSettings,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<SweptPoint>, EvalError> {
     grid.iter()
         .map(|weights| {
-            let answers = answer_all(subject, prompts, weights, settings)?;
+            let requests = requests_under(subject, prompts, weights, settings)?;
+            let whole = complete_unless(subject.engine, requests, stop)?;
+            let answers = whole
+                .into_iter()
+                .map(|completion| answer(subject.encoder, &completion))
+                .collect();
             Ok(SweptPoint {
                 weights: weights.as_slice().to_vec(),
                 answers,
@@ -146,14 +162,14 @@ pub fn sweep<A: Send + Sync + 'static>(
         .collect()
 }
 
-fn answer_all<A: Send + Sync + 'static>(
+fn requests_under<A: Send + Sync + 'static>(
     subject: &Subject<'_, A>,
     prompts: &[EvalPrompt],
     weights: &WeightVector,
     settings: &SweepSettings,
-) -> Result<Vec<SweptAnswer>, EvalError> {
+) -> Result<Vec<GenerationRequest<A>>, EvalError> {
     let span = subject.template.render(subject.objectives, weights);
-    let requests: Vec<GenerationRequest<A>> = prompts
+    prompts
         .iter()
         .enumerate()
         .map(|(place, prompt)| {
@@ -164,21 +180,17 @@ fn answer_all<A: Send + Sync + 'static>(
                 ..GenerationRequest::new(tokens, sampling)
             })
         })
-        .collect::<Result<_, EvalError>>()?;
-    let tokenizer = subject.encoder.tokenizer();
-    let answer = |completion: Completion| {
-        let finished = completion.reason == FinishReason::Stop;
-        let tokens = completion.tokens.len() - usize::from(finished);
-        SweptAnswer {
-            text: tokenizer.decode(&completion.tokens[..tokens]),
-            tokens,
-            finished,
-        }
-    };
-    Ok(complete_all(subject.engine, requests)?
-        .into_iter()
-        .map(answer)
-        .collect())
+        .collect()
+}
+
+fn answer(encoder: &PromptEncoder, completion: &Completion) -> SweptAnswer {
+    let finished = completion.reason == FinishReason::Stop;
+    let tokens = completion.tokens.len() - usize::from(finished);
+    SweptAnswer {
+        text: encoder.tokenizer().decode(&completion.tokens[..tokens]),
+        tokens,
+        finished,
+    }
 }
 
 fn sampling(settings: &SweepSettings, place: u64, stop_ids: &[TokenId]) -> SamplingParams {

@@ -143,7 +143,8 @@ pub(super) struct ComparisonSuggestion {
 
 /// Take in that of two answers this profile's user preferred one.
 ///
-/// The profile's weights become the mean of their posterior over all its comparisons.
+/// The profile's weights become the mean of their posterior over all its comparisons. Weights that
+/// were set by hand count for nothing in it: the first comparison replaces them.
 #[utoipa::path(
     post,
     path = "/v1/profiles/{id}/comparisons",

@@ -84,6 +84,7 @@ pub(super) struct TokenizeBody {
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 415, description = "The body is not JSON.", body = ErrorBody),
         (status = 500, description = "The server failed.", body = ErrorBody),
+        (status = 504, description = "No turn at a large text came in time.", body = ErrorBody),
     )
 )]
 pub(super) async fn create_tokens(

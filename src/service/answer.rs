@@ -66,7 +66,6 @@ pub(super) struct Plan {
 pub(super) struct Answer {
     /// Gone once the answer is whole, so that its sequence ends at once.
     tokens: Option<TokenStream>,
-    lifecycle: Arc<super::Lifecycle>,
     meters: Arc<Meters>,
     progress: Arc<Progress>,
     listed: Option<Listed>,
@@ -86,7 +85,6 @@ impl Answer {
         let listed = plan.adapted.clone().map(|id| list.list(id, &progress));
         Self {
             tokens: Some(tokens),
-            lifecycle: Arc::clone(&app.lifecycle),
             meters: Arc::clone(&app.meters),
             progress,
             listed,
@@ -120,7 +118,6 @@ impl Answer {
     }
 
     fn absorb(&mut self, token: SampledToken) {
-        self.lifecycle.token_decoded();
         self.plan.access.charge_tokens(1);
         let index = self.generated;
         self.generated += 1;

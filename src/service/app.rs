@@ -16,6 +16,7 @@ use super::meters::Meters;
 use super::policy::{BaseParts, LivePolicy};
 use super::sampling::SamplingDefaults;
 use super::structured::Grammars;
+use super::turns::Turns;
 use super::weights::Weights;
 use crate::engine::{EngineConfig, EngineHandle};
 use crate::model::{Device, Dtype, LoraAdapter};
@@ -70,8 +71,12 @@ pub struct App {
     pub(super) registry: Option<Registry>,
     /// Held by whoever changes a policy.
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// Held by whoever measures a checkpoint: two evaluations at once would each take twice as long.
+    pub(super) measuring: tokio::sync::Mutex<()>,
     keys: KeyRing,
     pub(super) grammars: Grammars,
+    /// Turns at encoding large texts.
+    pub(super) large_texts: Turns,
     pub(super) live: LivePolicies,
     default: usize,
     /// What every version of every policy must fit.
@@ -123,8 +128,10 @@ impl App {
             admin_apart: false,
             registry: None,
             changing: tokio::sync::Mutex::default(),
+            measuring: tokio::sync::Mutex::default(),
             keys: KeyRing::default(),
             grammars: Grammars::default(),
+            large_texts: Turns::default(),
             live: LivePolicies::new(slots),
             default: folder.default,
             model,

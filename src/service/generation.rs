@@ -10,7 +10,7 @@ use super::error::RequestError;
 use super::lifecycle::Phase;
 use super::offer::{RawWeights, WeightsOffers, WeightsSource};
 use super::policy::LivePolicy;
-use super::prompt::{PromptInput, PromptTokens};
+use super::prompt::{Encoding, PromptInput, PromptTokens};
 use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput, seed_of};
 use super::selector::{Selector, Suffix};
@@ -149,9 +149,16 @@ impl App {
             .steer(input.model.as_deref(), &offers, &input.access)
             .await?;
         let neutral = self.neutral_span(&steered, input.guidance)?;
+        // what must be refused anyway is refused before there is work for it
+        self.engine.has_room()?;
         let constraint = self.constraint(input.grammar.as_ref()).await?;
         let spans = vec![(steered.span.clone(), neutral)];
-        let prompts = self.encode(input.prompts, spans, &steered.policy).await?;
+        let encoding = Encoding {
+            prompts: input.prompts,
+            spans,
+            most: Some(self.context_length()),
+        };
+        let prompts = self.encode(encoding, &steered.policy).await?;
         let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let seed = input.sampling.seed_or_drawn();
         let mut sequences = Vec::with_capacity(prompts.len() * n);

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use super::app::App;
+use super::asker::Asker;
 use super::error::RequestError;
 use super::policy::LivePolicy;
-use crate::text::{PromptEncoder, TextError};
+use crate::text::{OpenPrompt, Opening, PromptEncoder, TextError};
 use crate::types::{ControlSpan, Message, TokenId};
+
+/// Prompts of more bytes than this together are encoded a few requests at a time: the tokenizer
+/// needs some hundred bytes of memory for each token, and seconds for a megabyte.
+const LARGE: usize = 64 << 10;
 
 /// What is to be answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,18 +73,23 @@ impl PromptInput {
         }
     }
 
-    fn encode(
-        &self,
-        encoder: &PromptEncoder,
-        span: Option<&ControlSpan>,
-    ) -> Result<Vec<TokenId>, TextError> {
+    /// Its length, where it is text.
+    fn bytes(&self) -> usize {
         match self {
-            Self::Dialogue(messages) => encoder.encode_chat(messages, span),
+            Self::Text(text) | Self::Raw(text) => text.len(),
+            Self::Dialogue(messages) => messages.iter().map(|m| m.content.len()).sum(),
+            Self::Tokens(_) => 0,
+        }
+    }
+
+    fn open(&self, encoder: &PromptEncoder, opening: Opening) -> Result<OpenPrompt, TextError> {
+        match self {
+            Self::Dialogue(messages) => encoder.open_chat(messages, opening),
             Self::Text(text) if encoder.has_chat_template() => {
-                encoder.encode_chat(&[Message::user(text.clone())], span)
+                encoder.open_chat(&[Message::user(text.clone())], opening)
             }
-            Self::Text(text) | Self::Raw(text) => encoder.encode_prompt(text, span),
-            Self::Tokens(ids) => encoder.encode_ids(ids.clone(), span),
+            Self::Text(text) | Self::Raw(text) => encoder.open_text(text, opening),
+            Self::Tokens(ids) => Ok(encoder.open_ids(ids.clone(), opening)),
         }
     }
 
@@ -113,31 +123,45 @@ impl PromptInput {
     }
 }
 
+/// Prompts and everything that is put into them.
+pub(super) struct Encoding {
+    /// What is to be encoded.
+    pub(super) prompts: Vec<PromptInput>,
+    /// Each prompt's spans: the caller's weights, and equal ones. All have one placement.
+    pub(super) spans: Vec<(Option<ControlSpan>, Option<ControlSpan>)>,
+    /// Tokens that there is room for. The first prompt that leaves none is the last one encoded,
+    /// under one pair of spans: it is refused, whatever the others are.
+    pub(super) most: Option<usize>,
+}
+
 impl App {
-    /// Encodes every prompt under every pair of spans: the caller's weights, and equal ones.
-    /// Prompt by prompt.
+    /// Encodes every prompt under every pair of spans, prompt by prompt; see [`Encoding::most`].
     pub(super) async fn encode(
         &self,
-        prompts: Vec<PromptInput>,
-        spans: Vec<(Option<ControlSpan>, Option<ControlSpan>)>,
+        encoding: Encoding,
         policy: &Arc<LivePolicy>,
     ) -> Result<Vec<PromptTokens>, RequestError> {
         let encoder = Arc::clone(&self.encoder);
         let policy = Arc::clone(policy);
+        let bytes: usize = encoding.prompts.iter().map(PromptInput::bytes).sum();
+        let turn = match bytes > LARGE {
+            true => Some(self.large_texts.take(self.queue_patience).await?),
+            false => None,
+        };
+        let asker = Asker::default();
+        let wanted = asker.wanted();
         // a long prompt takes long to encode; the event loop must not wait for it
         let encoded = tokio::task::spawn_blocking(move || {
-            let mut encoded = Vec::with_capacity(prompts.len() * spans.len());
-            for prompt in &prompts {
+            let _turn = turn;
+            let mut encoded = Vec::with_capacity(encoding.prompts.len() * encoding.spans.len());
+            for prompt in &encoding.prompts {
+                if wanted.is_over() {
+                    break;
+                }
                 prompt.check_ids(&encoder, &policy)?;
-                let under = |span: Option<&ControlSpan>| {
-                    let tokens = prompt.encode(&encoder, span);
-                    tokens.map_err(|source| cannot_encode(&policy, prompt, source))
-                };
-                for (span, neutral) in &spans {
-                    encoded.push(PromptTokens {
-                        tokens: under(span.as_ref())?,
-                        neutral: neutral.as_ref().map(|span| under(Some(span))).transpose()?,
-                    });
+                let fits = encoding.encode(prompt, &encoder, &mut encoded);
+                if !fits.map_err(|source| cannot_encode(&policy, prompt, source))? {
+                    break;
                 }
             }
             Ok::<_, RequestError>(encoded)
@@ -149,11 +173,76 @@ impl App {
     }
 }
 
+impl Encoding {
+    /// Encodes one prompt; false where it leaves no room.
+    fn encode(
+        &self,
+        prompt: &PromptInput,
+        encoder: &PromptEncoder,
+        encoded: &mut Vec<PromptTokens>,
+    ) -> Result<bool, TextError> {
+        let first = self
+            .spans
+            .iter()
+            .flat_map(|(span, neutral)| [span, neutral]);
+        let placement = first.flatten().next().map(|span| span.placement);
+        let opening = Opening {
+            placement: placement.unwrap_or_default(),
+            most: self.most,
+        };
+        let opened = prompt.open(encoder, opening)?;
+        for (span, neutral) in &self.spans {
+            let under = |span: &ControlSpan| encoder.close(&opened, Some(span));
+            let tokens = PromptTokens {
+                tokens: encoder.close(&opened, span.as_ref())?,
+                neutral: neutral.as_ref().map(under).transpose()?,
+            };
+            let fits = self.most.is_none_or(|most| tokens.longest() < most);
+            encoded.push(tokens);
+            if !fits {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 fn cannot_encode(policy: &LivePolicy, prompt: &PromptInput, source: TextError) -> RequestError {
+    if let TextError::TooLong { at_least, most } = source {
+        return RequestError::ContextOverflow {
+            context: most,
+            prompt_tokens: at_least,
+            completion: " at the least, and at least 1 of completion".to_owned(),
+        };
+    }
     RequestError::Prompt {
         model: policy.id.clone(),
         field: prompt.field(),
         by_caller: !matches!(source, TextError::Tokenizer { .. }),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_encoded_under_one_span_alone() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama");
+        let encoder = PromptEncoder::load(&folder).unwrap();
+        for (most, count, fits) in [(4, 1, false), (400, 3, true)] {
+            let encoding = Encoding {
+                prompts: Vec::new(),
+                spans: vec![(None, None); 3],
+                most: Some(most),
+            };
+            let prompt = PromptInput::Raw("One two three four five.".to_owned());
+            let mut encoded = Vec::new();
+            let found = encoding.encode(&prompt, &encoder, &mut encoded).unwrap();
+            assert_eq!((encoded.len(), found), (count, fits), "room for {most}");
+        }
     }
 }

@@ -3,32 +3,20 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::app::App;
 use super::error::RequestError;
+use super::turns::Turns;
 use crate::text::{GrammarCompiler, GrammarError, GrammarSource};
 use crate::types::TokenConstraint;
 
-/// Grammars that are compiled at once; others wait.
-const AT_ONCE: usize = 2;
 /// How long a compilation may take. Its own limits end it soon after.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The vocabulary's compiler, made when the first grammar comes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Grammars {
     compiler: Arc<OnceLock<Result<GrammarCompiler, GrammarError>>>,
-    places: Arc<Semaphore>,
-}
-
-impl Default for Grammars {
-    fn default() -> Self {
-        Self {
-            compiler: Arc::default(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
-        }
-    }
+    turns: Turns,
 }
 
 impl App {
@@ -41,8 +29,7 @@ impl App {
             return Ok(None);
         };
         let refuse = |problem: String| RequestError::invalid(*field, problem);
-        // never closed
-        let place = Arc::clone(&self.grammars.places).acquire_owned().await.ok();
+        let turn = self.grammars.turns.take(self.queue_patience).await?;
         let (source, encoder) = (source.clone(), Arc::clone(&self.encoder));
         let ends = self.defaults.eos_token_ids.clone();
         let slot = Arc::clone(&self.grammars.compiler);
@@ -53,7 +40,7 @@ impl App {
         });
         let slot = ready.await.unwrap_or_else(|panic| resume(panic));
         let compiling = tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _turn = turn;
             match slot.get() {
                 Some(Ok(compiler)) => compiler.compile(&source),
                 Some(Err(error)) => Err(error.clone()),

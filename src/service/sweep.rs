@@ -11,7 +11,7 @@ use super::error::RequestError;
 use super::generation::{GenerationInput, Sequence, Steered, SteeringUsed, Together};
 use super::offer::{RawWeights, WeightsOffers};
 use super::policy::LivePolicy;
-use super::prompt::PromptInput;
+use super::prompt::{Encoding, PromptInput};
 use super::scoring::{Scored, score};
 use super::selector::Selector;
 use crate::eval::pareto::front;
@@ -98,6 +98,7 @@ impl App {
             true => Some(policy.rewards().await?),
             false => None,
         };
+        self.engine.has_room()?;
         let constraint = self.constraint(question.grammar.as_ref()).await?;
         let spans = steered
             .iter()
@@ -107,7 +108,12 @@ impl App {
             })
             .collect::<Result<_, RequestError>>()?;
         let asked = question.prompts.first().map_or_else(Vec::new, as_messages);
-        let prompts = self.encode(question.prompts, spans, &policy).await?;
+        let encoding = Encoding {
+            prompts: question.prompts,
+            spans,
+            most: Some(self.context_length()),
+        };
+        let prompts = self.encode(encoding, &policy).await?;
         let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let mut sampling = question.sampling;
         sampling.seed = Some(sampling.seed_or_drawn());

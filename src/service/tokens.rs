@@ -7,7 +7,7 @@ use super::app::App;
 use super::error::RequestError;
 use super::generation::Steered;
 use super::offer::{RawWeights, WeightsOffers};
-use super::prompt::PromptInput;
+use super::prompt::{Encoding, PromptInput};
 use crate::text::Tokenizer;
 use crate::types::TokenId;
 
@@ -77,16 +77,25 @@ impl App {
         if named == Some(super::WeightsSource::Default) {
             (steered.span, steered.steering) = (None, None);
         }
-        let spans = vec![(steered.span.clone(), None)];
-        let encoded = self
-            .encode(vec![input.prompt], spans, &steered.policy)
-            .await?;
+        let encoding = Encoding {
+            prompts: vec![input.prompt],
+            spans: vec![(steered.span.clone(), None)],
+            // nothing is answered, so any length can be looked at
+            most: None,
+        };
+        let encoded = self.encode(encoding, &steered.policy).await?;
         let ids = encoded
             .into_iter()
             .next()
             .map_or_else(Vec::new, |prompt| prompt.tokens);
-        let tokenizer = self.encoder.tokenizer();
-        let texts = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
+        let tokenizer = Arc::clone(self.encoder.tokenizer());
+        let spelled = tokio::task::spawn_blocking(move || {
+            let texts = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
+            (ids, texts)
+        });
+        let (ids, texts) = spelled
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         Ok(Tokenized {
             steered,
             ids,

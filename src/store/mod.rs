@@ -50,6 +50,14 @@ impl Default for StoreSettings {
     }
 }
 
+impl StoreSettings {
+    /// Whether there is a state to open, short of asking a database server: opening makes an empty
+    /// one where there is none.
+    pub fn is_there(&self) -> bool {
+        self.database_url.is_some() || sqlite::is_there(&self.data_dir)
+    }
+}
+
 impl std::fmt::Debug for StoreSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // an address may hold a password

@@ -46,6 +46,11 @@ const STEPS: [(i64, &str, &str); 5] = [
     ),
 ];
 
+/// Whether a folder holds a database.
+pub(super) fn is_there(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 pub(super) async fn open(dir: &Path) -> Result<SqlitePool, StoreError> {
     let in_folder = |source| StoreError::Folder {
         path: dir.to_owned(),

@@ -71,6 +71,14 @@ pub enum TextError {
     /// by an ordinary piece of the vocabulary.
     #[error("the text spells `{0}`, which only the server may write; change it")]
     ForgedSpan(String),
+    /// A text of so many bytes that its tokens, how many they may be, are too many.
+    #[error("the text has {at_least} tokens or more, expected fewer than {most}")]
+    TooLong {
+        /// Tokens that it has at the least.
+        at_least: usize,
+        /// Tokens that there is room for.
+        most: usize,
+    },
     /// Earlier turns render differently once later ones follow.
     #[error("the chat template renders message {0} differently once others follow it")]
     NotPrefixStable(usize),

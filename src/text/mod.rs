@@ -1,5 +1,6 @@
 //! Text to tokens and back, incrementally, so that caller text can never forge a control token.
 
+mod bound;
 mod chat;
 mod detokenizer;
 mod error;
@@ -15,7 +16,7 @@ pub use chat::ChatTemplate;
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use grammar::{GrammarCompiler, GrammarError, GrammarSource, MAX_GRAMMAR_BYTES};
-pub use prompt::PromptEncoder;
+pub use prompt::{OpenPrompt, Opening, PromptEncoder};
 pub use stop::{StopMatcher, StopOutcome};
 pub use tokenizer::Tokenizer;
 pub use train::{TokenizerSettings, train_tokenizer};

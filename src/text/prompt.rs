@@ -13,6 +13,23 @@ pub struct PromptEncoder {
     template: Option<ChatTemplate>,
 }
 
+/// A prompt's tokens, and where a control span goes among them: a prompt is encoded once, however
+/// many spans it is answered under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPrompt {
+    ids: Vec<TokenId>,
+    at: usize,
+}
+
+/// What a prompt is encoded for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening {
+    /// Where its span will go; any where it will have none.
+    pub placement: Placement,
+    /// Refused, before it is encoded, where its length alone says that it has so many tokens.
+    pub most: Option<usize>,
+}
+
 impl PromptEncoder {
     /// Reads a model folder.
     pub fn load(dir: &Path) -> Result<Self, TextError> {
@@ -42,7 +59,7 @@ impl PromptEncoder {
     /// Checks that caller text cannot write the span's fences.
     pub fn check_span(&self, span: &ControlSpan) -> Result<(), TextError> {
         let probe = match &self.template {
-            Some(_) => self.render(&[Message::user("a")], true)?,
+            Some(_) => self.render(&[Message::user("a")], true, None)?,
             None => Vec::new(),
         };
         for text in [&span.open, &span.close] {
@@ -66,16 +83,64 @@ impl PromptEncoder {
         messages: &[Message],
         span: Option<&ControlSpan>,
     ) -> Result<Vec<TokenId>, TextError> {
-        let prompt = self.render(messages, true)?;
-        let Some(span) = span else { return Ok(prompt) };
-        let at = match span.placement {
-            Placement::PromptStart => self.after_bos(&prompt),
+        let opened = self.open_chat(messages, opening(span))?;
+        self.close(&opened, span)
+    }
+
+    /// A conversation and the marker that asks for an answer, for any spans.
+    ///
+    /// # Errors
+    /// It cannot be rendered or encoded, or is too long.
+    pub fn open_chat(
+        &self,
+        messages: &[Message],
+        opening: Opening,
+    ) -> Result<OpenPrompt, TextError> {
+        let ids = self.render(messages, true, opening.most)?;
+        let at = match opening.placement {
+            Placement::PromptStart => self.after_bos(&ids),
             Placement::PromptEnd => {
-                let without = self.render(messages, false)?;
-                self.stable_len(&without, &prompt).unwrap_or(prompt.len())
+                let without = self.render(messages, false, opening.most)?;
+                self.stable_len(&without, &ids).unwrap_or(ids.len())
             }
         };
-        self.insert(prompt, at, span)
+        Ok(OpenPrompt { ids, at })
+    }
+
+    /// A plain text prompt, without any template, for any spans.
+    ///
+    /// # Errors
+    /// It cannot be encoded, or is too long.
+    pub fn open_text(&self, prompt: &str, opening: Opening) -> Result<OpenPrompt, TextError> {
+        if let Some(most) = opening.most {
+            self.tokenizer.check_length(prompt, most)?;
+        }
+        let ids = self.tokenizer.encode_with_bos(prompt)?;
+        Ok(self.open_ids(ids, opening))
+    }
+
+    /// Token ids as they are, for any spans.
+    pub fn open_ids(&self, ids: Vec<TokenId>, opening: Opening) -> OpenPrompt {
+        let at = match opening.placement {
+            Placement::PromptStart => self.after_bos(&ids),
+            Placement::PromptEnd => ids.len(),
+        };
+        OpenPrompt { ids, at }
+    }
+
+    /// An opened prompt with a span at its place, or with none.
+    ///
+    /// # Errors
+    /// The prompt or the span's own text spells one of its fences.
+    pub fn close(
+        &self,
+        opened: &OpenPrompt,
+        span: Option<&ControlSpan>,
+    ) -> Result<Vec<TokenId>, TextError> {
+        match span {
+            None => Ok(opened.ids.clone()),
+            Some(span) => self.insert(opened.ids.clone(), opened.at, span),
+        }
     }
 
     /// A whole dialogue, and for each token whether the assistant wrote it (its end tokens
@@ -85,14 +150,14 @@ impl PromptEncoder {
         messages: &[Message],
         span: Option<&ControlSpan>,
     ) -> Result<(Vec<TokenId>, Vec<bool>), TextError> {
-        let whole = self.render(messages, false)?;
+        let whole = self.render(messages, false, None)?;
         let mut mask = vec![false; whole.len()];
         for (turn, message) in messages.iter().enumerate() {
             if message.role != Role::Assistant {
                 continue;
             }
-            let before = self.render(&messages[..turn], true)?;
-            let after = self.render(&messages[..=turn], false)?;
+            let before = self.render(&messages[..turn], true, None)?;
+            let after = self.render(&messages[..=turn], false, None)?;
             let start = Some(before.len()).filter(|_| whole.starts_with(&before));
             let end = self.stable_len(&after, &whole);
             match (start, end) {
@@ -108,7 +173,7 @@ impl PromptEncoder {
             // before the first answer's marker: where a prompt of that length would have it
             Placement::PromptEnd => {
                 let first = messages.iter().position(|m| m.role == Role::Assistant);
-                self.render(&messages[..first.unwrap_or(messages.len())], false)?
+                self.render(&messages[..first.unwrap_or(messages.len())], false, None)?
                     .len()
             }
         };
@@ -124,31 +189,27 @@ impl PromptEncoder {
         prompt: &str,
         span: Option<&ControlSpan>,
     ) -> Result<Vec<TokenId>, TextError> {
-        self.encode_ids(self.tokenizer.encode_with_bos(prompt)?, span)
+        self.close(&self.open_text(prompt, opening(span))?, span)
     }
 
-    /// Token ids as they are, and the span among them.
-    pub fn encode_ids(
+    fn render(
         &self,
-        ids: Vec<TokenId>,
-        span: Option<&ControlSpan>,
+        messages: &[Message],
+        marker: bool,
+        most: Option<usize>,
     ) -> Result<Vec<TokenId>, TextError> {
-        let Some(span) = span else { return Ok(ids) };
-        let at = match span.placement {
-            Placement::PromptStart => self.after_bos(&ids),
-            Placement::PromptEnd => ids.len(),
-        };
-        self.insert(ids, at, span)
-    }
-
-    fn render(&self, messages: &[Message], marker: bool) -> Result<Vec<TokenId>, TextError> {
         let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
         if messages.is_empty() {
             return Err(TextError::NoMessages);
         }
         let mut shield = Shield::default();
         let covered = shield.cover(messages, &self.tokenizer);
-        shield.encode(&template.render(&covered, marker)?, &self.tokenizer)
+        let rendered = template.render(&covered, marker)?;
+        // what the template left of it, because many drop blanks or whole turns
+        if let Some(most) = most {
+            self.tokenizer.check_length(&rendered, most)?;
+        }
+        shield.encode(&rendered, &self.tokenizer)
     }
 
     /// How much of `part` the longer rendering begins with, where they differ at most in special
@@ -185,5 +246,13 @@ impl PromptEncoder {
         let control = [&fences[..1], &body, &fences[1..]].concat();
         ids.splice(at..at, control);
         Ok(ids)
+    }
+}
+
+/// For one span, at any length.
+fn opening(span: Option<&ControlSpan>) -> Opening {
+    Opening {
+        placement: span.map_or_else(Placement::default, |span| span.placement),
+        most: None,
     }
 }

@@ -33,10 +33,7 @@ impl Shield {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(first) = rest.chars().next() {
-            let special = tokenizer
-                .special_texts()
-                .find(|special| rest.starts_with(special));
-            let forged = match special {
+            let forged = match tokenizer.leading_special(rest) {
                 Some(special) => special.len(),
                 None if first == OPEN || first == CLOSE => first.len_utf8(),
                 None => {

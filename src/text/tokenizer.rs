@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokenizers::{DecoderWrapper, ModelWrapper};
 
 use super::TextError;
+use super::bound::bytes_per_token;
 use crate::types::TokenId;
 
 /// Text whose last token is a whole word in any vocabulary.
@@ -30,6 +31,10 @@ pub struct Tokenizer {
     anchor: TokenId,
     /// Whether pieces spell bytes in the alphabet of GPT-2, and nothing else happens to them.
     byte_level: bool,
+    /// Most bytes of a text for each of its tokens, where there is such a bound.
+    bytes_per_token: Option<usize>,
+    /// Whether a special token's text begins with this byte.
+    special_starts: [bool; 256],
 }
 
 impl Tokenizer {
@@ -70,9 +75,14 @@ impl Tokenizer {
             .filter(|(_, token)| token.special && !token.content.is_empty())
             .map(|(id, token)| (token.content, id))
             .collect();
+        let mut special_starts = [false; 256];
+        for (text, _) in &specials {
+            special_starts[usize::from(text.as_bytes()[0])] = true;
+        }
         specials.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         let anchor = plain.encode_fast(ANCHOR, false).map_err(encoding_failed)?;
         let anchor = anchor.get_ids().last().copied().unwrap_or_default();
+        let described: Value = serde_json::from_slice(bytes).unwrap_or_default();
         let largest = markup.get_vocab(true).into_values().max();
         Ok(Self {
             vocab_size: largest.map_or(0, |id| id as usize + 1),
@@ -80,6 +90,8 @@ impl Tokenizer {
             ends,
             anchor,
             byte_level: matches!(markup.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
+            bytes_per_token: bytes_per_token(&described),
+            special_starts,
             markup,
             plain,
             specials,
@@ -140,9 +152,24 @@ impl Tokenizer {
         by_model == Some(text) || named == Some(text)
     }
 
-    /// Special tokens' texts, longest first.
-    pub(super) fn special_texts(&self) -> impl Iterator<Item = &str> {
-        self.specials.iter().map(|(text, _)| text.as_str())
+    /// The longest special token's text that a text begins with.
+    pub(super) fn leading_special(&self, text: &str) -> Option<&str> {
+        let first = *text.as_bytes().first()?;
+        // a table of bytes, because this is asked at every character of every message
+        if !self.special_starts[usize::from(first)] {
+            return None;
+        }
+        let texts = self.specials.iter().map(|(text, _)| text.as_str());
+        texts.into_iter().find(|special| text.starts_with(special))
+    }
+
+    /// Refuses a text that by its length alone has `most` tokens or more, before any are made.
+    pub(super) fn check_length(&self, text: &str, most: usize) -> Result<(), TextError> {
+        let at_least = self.bytes_per_token.map_or(0, |per| text.len() / per);
+        match at_least < most {
+            true => Ok(()),
+            false => Err(TextError::TooLong { at_least, most }),
+        }
     }
 
     /// Tokens to text; special tokens are left out.
@@ -253,14 +280,30 @@ fn spelled_byte(piece: &str) -> Option<u8> {
 
 /// The byte that a character of the byte-level alphabet stands for (the table of GPT-2).
 fn byte_of(c: char) -> Option<u8> {
-    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     match u32::from(c) {
-        code @ 0..=0xFF if printable(code as u8) => Some(code as u8),
+        code @ 0..=0xFF if is_own(code as u8) => Some(code as u8),
         code @ 0x100.. => (0..=255u8)
-            .filter(|b| !printable(*b))
+            .filter(|b| !is_own(*b))
             .nth(code as usize - 0x100),
         _ => None,
     }
+}
+
+/// The other way round.
+pub(super) fn char_of(byte: u8) -> char {
+    match is_own(byte) {
+        true => char::from(byte),
+        false => {
+            let place = (0..byte).filter(|b| !is_own(*b)).count();
+            // at most 0x1FF, which is a character
+            char::from_u32(0x100 + place as u32).unwrap_or_default()
+        }
+    }
+}
+
+/// Whether a byte stands for itself in the byte-level alphabet.
+fn is_own(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
 }
 
 /// Tokens by name from `special_tokens_map.json` and, over it, `tokenizer_config.json`.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::TrainingError;
 use super::config::JobFile;
 use super::fingerprint::base_hash;
+use super::folder_lock::FolderLock;
 use super::guard::UpdateGuard;
 use super::observe::{MetricsFile, TrainObserver};
 use super::optim::AdamW;
@@ -29,6 +30,10 @@ pub(super) struct Course {
     pub(super) metrics: MetricsFile,
     /// Of the model that it starts from.
     pub(super) base_hash: String,
+    /// The step whose state is the newest on disk.
+    saved: Option<u64>,
+    /// No other run may write to the folder meanwhile.
+    _lock: FolderLock,
 }
 
 /// What a saved state holds beside the tensors; `own` is what only this kind of job has.
@@ -64,6 +69,7 @@ impl Course {
         let section = job.section();
         let output = &section.output;
         std::fs::create_dir_all(output).map_err(|source| TrainingError::file(output, source))?;
+        let lock = FolderLock::take(output)?;
         let found = state::load_newest::<Meta<J, O>>(output)?;
         let metrics_bytes = found.as_ref().map_or(0, |found| found.meta.metrics_bytes);
         let course = Self {
@@ -73,6 +79,8 @@ impl Course {
             guard: UpdateGuard::new(max_failures, 0),
             metrics: MetricsFile::open(output, metrics_bytes)?,
             base_hash: base_hash(&section.model)?,
+            saved: None,
+            _lock: lock,
         };
         Ok((course, Found(found)))
     }
@@ -102,17 +110,27 @@ impl Course {
         self.deal.go_to(found.meta.rows_dealt);
         self.guard.go_on(found.meta.failures);
         self.step = found.step;
+        self.saved = Some(found.step);
         observer.log(&format!("going on after step {}", self.step));
         Ok(Some(found.meta.own))
     }
 
-    /// Saves the state after the current step, with what is the job's `own`.
+    /// Whether the state after the current step is on disk.
+    pub(super) fn is_saved(&self) -> bool {
+        self.saved == Some(self.step)
+    }
+
+    /// Saves the state after the current step, with what is the job's `own`; a state that is
+    /// already on disk is neither written nor told of again.
     pub(super) fn save<J: JobFile + Serialize>(
         &mut self,
         job: &J,
         own: &impl Serialize,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), TrainingError> {
+        if self.is_saved() {
+            return Ok(());
+        }
         let meta = Meta {
             job,
             base_hash: self.base_hash.clone(),
@@ -125,6 +143,7 @@ impl Course {
         };
         let tensors = self.adam.tensors()?;
         let folder = state::save(&job.section().output, self.step, &tensors, &meta)?;
+        self.saved = Some(self.step);
         observer.saved(self.step, &folder);
         Ok(())
     }

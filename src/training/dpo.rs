@@ -13,7 +13,7 @@ use super::TrainingError;
 use super::config::{DpoJob, TermSettings};
 use super::observe::{Ending, StepReport, TrainObserver};
 use super::preference_step::{
-    Objective, PreferenceStep, TrainPair, preference_measure, preference_step,
+    Objective, PreferenceStep, TrainPair, preference_measure, preference_step, trained_tokens,
 };
 use super::schedule::learning_rate;
 use crate::eval::stats::mean;
@@ -156,13 +156,4 @@ fn mean_of(margins: &[f32]) -> f64 {
 fn share_right(margins: &[f32]) -> f64 {
     let right = margins.iter().filter(|margin| **margin > 0.0).count();
     right as f64 / margins.len().max(1) as f64
-}
-
-/// Tokens of the answers, which the loss is about.
-fn trained_tokens(pairs: &[TrainPair]) -> usize {
-    pairs
-        .iter()
-        .flat_map(|pair| &pair.completions)
-        .map(Vec::len)
-        .sum()
 }

@@ -23,6 +23,15 @@ pub enum TrainingError {
         #[source]
         source: std::io::Error,
     },
+    /// Another process trains in the job's folder.
+    #[error(
+        "{} is in use by another run; wait for its end, or name another output folder",
+        path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The job file is not TOML of the expected shape.
     #[error("{} is not a valid job file", path.display())]
     JobFile {
@@ -120,6 +129,11 @@ impl TrainingError {
     /// that is mended.
     pub fn is_service_failure(&self) -> bool {
         matches!(self, Self::Reward(error) if error.is_service_failure())
+    }
+
+    /// Whether the observer asked to stop in the middle of a step.
+    pub(super) fn is_called_off(&self) -> bool {
+        matches!(self, Self::Engine(crate::engine::EngineError::CalledOff))
     }
 
     pub(crate) fn setting(name: impl Into<String>, reason: impl Into<String>) -> Self {

@@ -32,16 +32,28 @@ use setup::Trainer;
 
 /// Runs a job to its end, from its newest saved state where there is one.
 pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, TrainingError> {
-    let mut trainer = Trainer::load(job, observer)?;
+    let mut trainer = match Trainer::load(job, observer) {
+        // while the statistics were fitted: there is nothing yet to save
+        Err(error) if error.is_called_off() => return Ok(Ending::Interrupted),
+        loaded => loaded?,
+    };
     while trainer.course.step < job.job.steps {
         let dealt = trainer.course.deal.dealt();
         let report = match trainer.take_step(observer) {
             Ok(report) => report,
-            Err(error) if error.is_service_failure() => {
-                // rewards come before anything of a step changes, so only its prompts are dealt back
+            Err(error) if error.is_called_off() || error.is_service_failure() => {
+                // completions and rewards come before anything of a step changes, so only its
+                // prompts are dealt back
                 trainer.course.deal.go_to(dealt);
+                let is_new = !trainer.course.is_saved();
                 trainer.save(observer)?;
-                return Err(error);
+                if !error.is_called_off() {
+                    return Err(error);
+                }
+                if is_new && trainer.course.step > 0 {
+                    trainer.publish_on_the_way(observer)?;
+                }
+                return Ok(Ending::Interrupted);
             }
             Err(error) => return Err(error),
         };
@@ -72,9 +84,9 @@ impl Trainer<'_> {
 
         // w, x' and y1, y2
         let source = self.policy.sampler()?;
-        let mut rollouts = self
-            .sampler()
-            .roll(source, "rollout", self.course.step, &rows)?;
+        let mut rollouts =
+            self.sampler()
+                .roll(source, ("rollout", self.course.step), &rows, observer)?;
         let sampled = Instant::now();
 
         // R_k(x, y_i), then y+ and y-
@@ -107,7 +119,7 @@ impl Trainer<'_> {
             normalizers: &self.normalizers,
         };
         seen.record(&mut report);
-        metrics::record_pairs(&mut report, counts);
+        metrics::record_pairs(&mut report, &pairs, counts);
         report.record("learning_rate", rate);
         report.record("epoch", self.course.deal.epoch());
         if let Some((step, norm)) = &update {

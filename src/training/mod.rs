@@ -7,6 +7,7 @@ pub mod data;
 pub mod dpo;
 mod error;
 pub mod fingerprint;
+mod folder_lock;
 pub mod gradients;
 pub mod guard;
 pub mod logps;

@@ -119,7 +119,7 @@ pub trait TrainObserver {
         let _ = (step, folder);
     }
 
-    /// Asked after each step: whether to save and stop.
+    /// Asked after each step, and often while completions are drawn: whether to save and stop.
     fn stop_requested(&self) -> bool {
         false
     }

@@ -220,3 +220,12 @@ fn contrast_term(
     let term = weight_contrast_loss(terms.mi_beta, &own, &other)?.sum_all()?;
     Ok(Some((term * (0.5 * terms.mi_weight))?))
 }
+
+/// Tokens of the answers, which the loss is about.
+pub fn trained_tokens(pairs: &[TrainPair]) -> usize {
+    pairs
+        .iter()
+        .flat_map(|pair| &pair.completions)
+        .map(Vec::len)
+        .sum()
+}

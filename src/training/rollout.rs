@@ -11,8 +11,9 @@ use rand::Rng;
 use super::TrainingError;
 use super::config::RolloutSettings;
 use super::data::PromptRow;
+use super::observe::TrainObserver;
 use super::seeds::{derive, stream};
-use crate::engine::{EngineHandle, GenerationRequest, complete_all};
+use crate::engine::{EngineHandle, GenerationRequest, complete_unless};
 use crate::model::LoraAdapter;
 use crate::rewards::{Exchange, RewardSuite};
 use crate::steering::{ConditioningTemplate, ObjectiveSet, WeightVector};
@@ -104,13 +105,14 @@ struct Asked {
 
 impl Sampler<'_> {
     /// Answers each row twice. `purpose` names the random streams, so that the statistics of the
-    /// starting policy and a training step never share one.
+    /// starting policy and a training step never share one. Called off as soon as the observer asks
+    /// to stop.
     pub fn roll(
         &self,
         source: Source,
-        purpose: &str,
-        step: u64,
+        (purpose, step): (&str, u64),
         rows: &[(usize, &PromptRow)],
+        observer: &dyn TrainObserver,
     ) -> Result<Vec<Rollout>, TrainingError> {
         let asked: Vec<Asked> = rows
             .iter()
@@ -130,7 +132,7 @@ impl Sampler<'_> {
             }
         }
         let tokenizer = self.conditioner.encoder.tokenizer();
-        let mut answers = complete_all(&engine, requests)?
+        let mut answers = complete_unless(&engine, requests, &|| observer.stop_requested())?
             .into_iter()
             .map(|completion| {
                 let finished = completion.reason == FinishReason::Stop;

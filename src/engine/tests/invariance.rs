@@ -91,13 +91,18 @@ fn in_company(
     let streams = std::thread::scope(|scope| {
         scope.spawn(|| {
             for (decoy, patience) in decoys {
-                let mut stream = engine.submit_patiently(decoy).unwrap();
+                let mut stream = engine.submit_patiently(decoy, &|| false).unwrap();
                 for _ in 0..patience {
                     stream.blocking_next();
                 }
             }
         });
-        let submit = |&index: &usize| (index, engine.submit_patiently(requests[index].clone()));
+        let submit = |&index: &usize| {
+            (
+                index,
+                engine.submit_patiently(requests[index].clone(), &|| false),
+            )
+        };
         order.iter().map(submit).collect::<Vec<_>>()
     });
     for (index, stream) in streams {

@@ -2,8 +2,8 @@
 
 use super::mock::{CONTEXT, VOCAB};
 use super::*;
-use crate::engine::EngineStats;
 use crate::engine::event::EVENT_CAPACITY;
+use crate::engine::{EngineStats, complete_unless};
 use crate::model::BLOCK_TOKENS;
 
 fn small(max_sequences: usize, queue_capacity: usize) -> EngineConfig {
@@ -132,10 +132,39 @@ fn a_full_queue_refuses_until_someone_leaves() {
     drop(waits);
     mock.valve().allow(usize::MAX);
     // Waits for the place of the one who gave up; a lost place would hang here.
-    let patient = engine.submit_patiently(request(&[4], 5)).unwrap();
+    let patient = engine
+        .submit_patiently(request(&[4], 5), &|| false)
+        .unwrap();
     assert_eq!(listen(patient).ids(), alone(&request(&[4], 5)).ids());
     for stream in running {
         assert_eq!(listen(stream).tokens.len(), 5);
+    }
+}
+
+#[test]
+fn completions_that_are_called_off_leave_the_engine_and_its_queue() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    // one runs, one waits, and the third finds no place to wait in
+    for count in [2, 3] {
+        let mock = Mock::held();
+        let engine = start(&mock, small(1, 1));
+        let (stop, other) = (Arc::new(AtomicBool::new(false)), engine.clone());
+        let seen = Arc::clone(&stop);
+        let work = std::thread::spawn(move || {
+            let requests = vec![request(&[1, 2], 50); count];
+            complete_unless(&other, requests, &|| seen.load(Ordering::Relaxed))
+        });
+        while engine.stats().running + engine.stats().waiting < 2 {
+            std::thread::yield_now();
+        }
+        // no token comes meanwhile: the model is held
+        stop.store(true, Ordering::Relaxed);
+        let outcome = work.join().unwrap();
+        assert!(matches!(outcome, Err(EngineError::CalledOff)), "{count}");
+        mock.valve().allow(1);
+        while engine.stats().running + engine.stats().waiting > 0 {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -7,13 +7,14 @@
 mod connection;
 mod crowd;
 mod refusal;
+mod seldom;
 mod settings;
 mod turn;
 mod wire;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
@@ -25,10 +26,13 @@ use super::meters::HttpMeters;
 use super::{HttpSettings, Side};
 use crate::service::{App, Lifecycle, Phase};
 use crowd::{Crowd, Seat};
+use seldom::Seldom;
 pub use settings::ListenerSettings;
 
 /// How long the loop rests when the system refuses it a connection, for example for want of files.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often it says so.
+const SAID_EVERY: Duration = Duration::from_secs(1);
 /// Clients that are told at once that there is no room; more are dropped without a word.
 const TOLD_AT_ONCE: usize = 64;
 
@@ -82,6 +86,7 @@ async fn accept_until_quiet(
 ) {
     let crowd = Arc::new(Crowd::new(&host.limits));
     let told = Arc::new(Semaphore::new(TOLD_AT_ONCE));
+    let mut refusals = Seldom::new(SAID_EVERY);
     let mut quiet = std::pin::pin!(async {
         host.lifecycle.reached(Phase::Draining).await;
         // the sender is the host's own, so it cannot be gone
@@ -92,7 +97,7 @@ async fn accept_until_quiet(
             () = &mut quiet => return,
             // finished ones must not pile up
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &crowd, host) => accepted,
+            accepted = accept(&listener, &crowd, host, &mut refusals) => accepted,
         };
         let host = Arc::clone(host);
         match seat {
@@ -122,6 +127,7 @@ async fn accept(
     listener: &TcpListener,
     crowd: &Arc<Crowd>,
     host: &Host,
+    refusals: &mut Seldom,
 ) -> (TcpStream, Option<Seat>) {
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -129,7 +135,9 @@ async fn accept(
             Err(error) => {
                 // one that went away before it was taken concerns nobody
                 if !is_about_the_peer(&error) {
-                    tracing::error!("cannot take a connection: {error}");
+                    if let Some(times) = refusals.count(Instant::now()) {
+                        tracing::error!(times, "cannot take a connection: {error}");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
                 continue;

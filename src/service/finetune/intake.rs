@@ -16,6 +16,7 @@ use crate::training::data::RowKind;
 pub const MAX_FILE_BYTES: u64 = 512 << 20;
 /// Most bytes of one line.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
+const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
 /// Lines at fault that are told.
 const TOLD: usize = 10;
 
@@ -143,7 +144,11 @@ impl Lines {
 
     fn end_line(&mut self) {
         self.number += 1;
-        let line = std::mem::take(&mut self.open);
+        let mut line = std::mem::take(&mut self.open);
+        // as in `training::data`: some editors put a mark before a file's first line
+        if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
@@ -212,6 +217,12 @@ mod tests {
         for piece in [1, 2, 7, 50, 4096] {
             assert_eq!(take(text.as_bytes(), piece), Ok((RowKind::Prompts, 3)));
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let text = format!("\u{FEFF}{PROMPT}\n{PROMPT}\n");
+        assert_eq!(take(text.as_bytes(), 2), Ok((RowKind::Prompts, 2)));
     }
 
     #[test]

@@ -9,9 +9,12 @@ use super::error::PromotionError;
 use crate::eval::EvalError;
 use crate::eval::stats::mean;
 use crate::eval::steerability::{mean_inner_product, response};
-use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, exchanges, sweep, weight_grid};
+use crate::eval::sweep::{
+    EvalPrompt, Subject, SweepSettings, exchanges, sweep_unless, weight_grid,
+};
 use crate::rewards::RewardSuite;
 use crate::service::app::App;
+use crate::service::asker::{Asker, Wanted};
 use crate::service::error::chain;
 use crate::service::policy::LivePolicy;
 use crate::steering::{NormalizerStats, SteeringManifest, WeightVector};
@@ -33,11 +36,13 @@ struct Measuring {
     live: Option<Arc<LivePolicy>>,
     suite: Arc<RewardSuite>,
     asked: FreshEvaluation,
+    wanted: Wanted,
 }
 
 impl App {
     /// Measures a checkpoint, and the live policy beside it. Takes as long as its answers take,
-    /// beside whoever else uses the engine.
+    /// beside whoever else uses the engine. Ends, and leaves the engine, where nobody waits for it
+    /// any more.
     pub(super) async fn measure(
         self: &Arc<Self>,
         candidate: &Arc<LivePolicy>,
@@ -46,11 +51,14 @@ impl App {
     ) -> Result<Value, PromotionError> {
         let failed = |error: &dyn std::error::Error| PromotionError::Evaluation(chain(error));
         let suite = candidate.rewards().await.map_err(|error| failed(&error))?;
+        let _turn = self.measuring.lock().await;
+        let asker = Asker::default();
         let measuring = Measuring {
             candidate: Arc::clone(candidate),
             live,
             suite,
             asked,
+            wanted: asker.wanted(),
         };
         let app = Arc::clone(self);
         let measured = tokio::task::spawn_blocking(move || measuring.run(&app)).await;
@@ -122,7 +130,8 @@ impl Measuring {
             stop_ids: app.stop_ids(),
         };
         let prompts = &self.asked.prompts;
-        let points = sweep(&subject, prompts, grid, &self.asked.sampling)?;
+        let stop = || self.wanted.is_over();
+        let points = sweep_unless(&subject, prompts, grid, &self.asked.sampling, &stop)?;
         let scored = points
             .iter()
             .map(|point| Ok(self.suite.score(&exchanges(prompts, &point.answers))?));

@@ -79,10 +79,8 @@ impl App {
     /// # Errors
     /// It is refused, or something failed; what was live still is.
     pub async fn promote(self: &Arc<Self>, asked: Promotion) -> Result<Promoted, PromotionError> {
-        // one change at a time, so that memory follows the store in its order
-        let _turn = self.changing.lock().await;
         let registry = self.registry()?;
-        self.catch_up(registry).await?;
+        self.follow().await?;
         self.check_asked(&asked)?;
         let row = registry.policy(&asked.policy).await?;
         let found = row.as_ref().map_or(0, |row| row.version);
@@ -109,6 +107,10 @@ impl App {
             canary: asked.canary.map(|share| (id.to_string(), share)),
             at: now(),
         };
+        // One change at a time, so that memory follows the store in its order. What came before may
+        // take minutes and holds nobody up: whoever changed the policy meanwhile changed its
+        // version too, and then this change is refused.
+        let _turn = self.changing.lock().await;
         let version = self
             .decide(registry, &change, asked.expected_version)
             .await?;

@@ -15,7 +15,11 @@ pub fn read_rows<T>(
 ) -> Result<Vec<T>, TrainingError> {
     let mut rows = Vec::new();
     for (index, line) in open(path)?.lines().enumerate() {
-        let text = line.map_err(|source| TrainingError::file(path, source))?;
+        let line = line.map_err(|source| TrainingError::file(path, source))?;
+        // some editors put a mark before a file's first line
+        let mark = (index == 0).then_some('\u{FEFF}');
+        let text = mark.and_then(|mark| line.strip_prefix(mark));
+        let text = text.unwrap_or(&line);
         if text.trim().is_empty() {
             continue;
         }
@@ -25,7 +29,7 @@ pub fn read_rows<T>(
             reason,
         };
         let record: Value =
-            serde_json::from_str(&text).map_err(|error| fail(format!("not JSON: {error}")))?;
+            serde_json::from_str(text).map_err(|error| fail(format!("not JSON: {error}")))?;
         rows.extend(read(index + 1, record).map_err(fail)?);
     }
     if rows.is_empty() {
@@ -46,4 +50,21 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>, TrainingError> {
         Box::new(file)
     };
     Ok(Box::new(BufReader::new(reader)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        std::fs::write(&path, "\u{FEFF}{\"a\": 1}\r\n{\"a\": 2}\r\n").unwrap();
+        let rows = read_rows(&path, |line, row| Ok(vec![(line, row["a"].clone())])).unwrap();
+        assert_eq!(rows, [(1, Value::from(1)), (2, Value::from(2))]);
+        // elsewhere it is
+        std::fs::write(&path, "{\"a\": \u{FEFF}1}\n").unwrap();
+        assert!(read_rows(&path, |_, row| Ok(vec![row])).is_err());
+    }
 }

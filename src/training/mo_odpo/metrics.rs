@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::config::MoOdpoJob;
 use super::super::observe::StepReport;
 use super::super::pairs::{self, PairCounts};
-use super::super::preference_step::{PreferenceStep, TrainPair};
+use super::super::preference_step::{PreferenceStep, TrainPair, trained_tokens};
 use super::super::rollout::Rollout;
 use crate::eval::stats::{deviation, mean, pearson};
 use crate::rewards::Normalizer;
@@ -92,9 +92,10 @@ impl Seen<'_> {
     }
 }
 
-/// What became of the pairs.
-pub(super) fn record_pairs(report: &mut StepReport, counts: PairCounts) {
+/// What became of the pairs, and what was trained on.
+pub(super) fn record_pairs(report: &mut StepReport, pairs: &[TrainPair], counts: PairCounts) {
     report.record("pairs", counts.kept as f64);
+    report.record("trained_tokens", trained_tokens(pairs) as f64);
     report.record("tie_rate", counts.tie_rate());
     report.record("duplicate_pairs", counts.duplicates as f64);
 }

@@ -148,7 +148,9 @@ impl<'a> Trainer<'a> {
             .map(|i| (i, &self.rows[i]))
             .collect();
         let source = self.policy.reference_sampler();
-        let mut rollouts = self.sampler().roll(source, "statistics", 0, &rows)?;
+        let mut rollouts = self
+            .sampler()
+            .roll(source, ("statistics", 0), &rows, observer)?;
         reward(&self.suite, &self.rows, &mut rollouts)?;
         (0..self.objectives.len())
             .map(|k| {

@@ -81,7 +81,9 @@ impl<M> Saved<M> {
     }
 }
 
-/// Saves a state under `job/state`, then removes all but the newest three. Returns its folder.
+/// Saves a state under `job/state`, then removes all but the newest three. Returns its folder. A
+/// sound state of the same step is what would be written, and stays: there is never a moment
+/// without the newest state.
 pub fn save<M: Serialize>(
     job: &Path,
     step: u64,
@@ -90,6 +92,9 @@ pub fn save<M: Serialize>(
 ) -> Result<PathBuf, TrainingError> {
     let root = job.join("state");
     let folder = root.join(folder_name(step));
+    if folder.exists() && verify(&folder).is_ok() {
+        return Ok(folder);
+    }
     let draft = root.join(format!(".draft-{step:08}"));
     remove(&draft)?;
     fs::create_dir_all(&draft).map_err(|source| TrainingError::file(&draft, source))?;
@@ -240,6 +245,21 @@ mod tests {
             .map(|f| f.file_name().unwrap().to_string_lossy().into_owned())
             .collect();
         assert_eq!(names, ["step-00000003", "step-00000010", "step-00000200"]);
+    }
+
+    #[test]
+    fn a_sound_state_is_not_taken_away_to_be_written_again() {
+        use std::os::unix::fs::MetadataExt;
+        let job = tempfile::tempdir().unwrap();
+        let folder = save(job.path(), 1, &tensors(1.0), &()).unwrap();
+        let inode = |folder: &Path| fs::metadata(folder).unwrap().ino();
+        let first = inode(&folder);
+        assert_eq!(save(job.path(), 1, &tensors(1.0), &()).unwrap(), folder);
+        assert_eq!(inode(&folder), first);
+        // a damaged one is
+        fs::write(folder.join("state.json"), b"x").unwrap();
+        save(job.path(), 1, &tensors(1.0), &()).unwrap();
+        verify(&folder).unwrap();
     }
 
     #[test]

@@ -406,7 +406,6 @@ fn keys_are_made_shown_once_listed_and_revoked() {
         );
         (said, String::from_utf8(stderr).unwrap())
     };
-    assert_eq!(run(&["list"]).0, "");
     let made = [
         "create",
         "--name",
@@ -468,7 +467,21 @@ fn keys_that_cannot_be_are_refused_in_a_sentence() {
     create("--scope", "root", &["`root`", "admin"]);
     create("--weight-range", "a=2..3", &["`a=2..3`", "LEAST"]);
     create("--database-url", "mysql://x", &["postgres://"]);
-    check_refused(&["keys", "revoke", "key_0"], &["`key_0`", "list"]);
+    let data = tempfile::tempdir().unwrap();
+    let wrong = data.path().join("wrong");
+    let wrong = wrong.to_str().unwrap();
+    check_refused(
+        &["keys", "list", "--data-dir", wrong],
+        &["wrong", "--data-dir"],
+    );
+    assert!(!data.path().join("wrong").exists());
+    let data = data.path().to_str().unwrap();
+    let mut made = steersman(&["keys", "create", "--name", "x", "--data-dir", data]);
+    assert!(made.output().unwrap().status.success());
+    check_refused(
+        &["keys", "revoke", "key_0", "--data-dir", data],
+        &["`key_0`", "list"],
+    );
 }
 
 #[test]

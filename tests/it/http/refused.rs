@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
+use steersman::engine::EngineConfig;
 
 use super::client::{Reply, Server, post};
 
@@ -294,6 +295,46 @@ async fn a_refusal_comes_before_a_stream_begins() {
         "128 tokens",
     );
     assert_eq!(reply.header("content-type"), "application/json");
+}
+
+#[tokio::test]
+async fn a_prompt_whose_bytes_tell_that_it_is_too_long_is_not_encoded() {
+    let words = "tokens of prompt at the least, and at least 1 of completion";
+    let vast = "word ".repeat(100_000);
+    for prompt in [
+        json!({"prompt": vast}),
+        json!({"messages": [{"role": "user", "content": vast}]}),
+    ] {
+        let reply = Server::shared().post("/v1/generate", &prompt).await;
+        let param = json!("messages");
+        check_error(&reply, 400, "context_length_exceeded", param, words);
+    }
+}
+
+#[tokio::test]
+async fn a_full_engine_refuses_before_a_prompt_is_encoded() {
+    let server = Server::start(EngineConfig {
+        max_sequences: 1,
+        queue_capacity: 0,
+        ..EngineConfig::default()
+    });
+    let body = json!({"prompt": "x", "stream": true, "max_tokens": 80, "ignore_eos": true});
+    // pauses before its end, as nobody reads it, and keeps its place
+    let held = server.send(post("/v1/generate", &body.to_string())).await;
+    assert_eq!(held.status(), StatusCode::OK);
+    let long = json!({"prompt": "word ".repeat(400), "grid": 3});
+    for (route, field) in [("/v1/generate", "grid"), ("/v1/sweep", "none")] {
+        let mut asked = long.clone();
+        asked.as_object_mut().unwrap().remove(field);
+        let reply = server.post(route, &asked).await;
+        assert_eq!(
+            reply.json()["error"]["code"],
+            "queue_full",
+            "{}",
+            reply.text
+        );
+    }
+    drop(held);
 }
 
 #[tokio::test]

@@ -422,6 +422,13 @@ async fn a_job_that_cannot_be_is_refused_by_field() {
         &["suffix"],
     )
     .await;
+    let base = bench.app.policies()[0].id.clone();
+    check_refused(
+        &bench,
+        |input| input.suffix = Some(base.clone()),
+        &["suffix", "base model"],
+    )
+    .await;
     check_refused(&bench, |input| input.seed = Some(u64::MAX), &["seed"]).await;
     check_refused(
         &bench,

@@ -103,11 +103,13 @@ fn a_job_runs_to_its_end_and_writes_a_policy() {
         "completion_tokens",
         "eos_rate",
         "tie_rate",
+        "trained_tokens",
         "reward/brevity/mean",
         "reward/detail/std",
     ] {
         assert!(first.metric(name).unwrap().is_finite(), "{name}");
     }
+    assert!(first.metric("trained_tokens").unwrap() > 0.0);
     // The adapter starts as the identity: loss ln 2, no distance to the reference.
     assert!((first.metric("loss").unwrap() - 2f64.ln()).abs() < 1e-4);
     assert!(first.metric("kl/sequence").unwrap().abs() < 1e-3);

@@ -7,4 +7,5 @@ mod layers;
 mod mo_odpo;
 mod recorder;
 mod reward_model;
+mod stopping;
 mod supervised;

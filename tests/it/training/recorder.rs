@@ -25,6 +25,7 @@ impl TrainObserver for Recorder {
     }
 
     fn stop_requested(&self) -> bool {
-        self.reports.last().map(|report| report.step) == self.stop_after
+        let done = self.reports.last().map(|report| report.step);
+        self.stop_after.is_some_and(|wanted| done == Some(wanted))
     }
 }

@@ -45,6 +45,12 @@ impl App {
             digits: id.digits(),
         };
         let spec = JobSpec::new(&input, method, &found)?;
+        if spec.name == base {
+            let problem = format!(
+                "is `{base}`, the base model's own name, under which no policy can be promoted"
+            );
+            return Err(FineTuningError::invalid("suffix", problem));
+        }
         self.check_conditioning(&spec)?;
         let draft = JobDraft {
             id: id.to_string(),

@@ -4,7 +4,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 use steersman::service::Scope;
 
-use super::harness::{Place, promote, standing};
+use super::harness::{Place, promote, promoted, roll_back, standing};
+use crate::http::client::{Server, post};
 use crate::http::keys;
 
 /// Length rewards, which need no other model.
@@ -85,4 +86,66 @@ async fn only_admins_see_or_change_policies() {
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     })
     .await;
+}
+
+/// One number of `/metrics`.
+async fn number(server: &Server, name: &str) -> f64 {
+    let page = server.get("/metrics").await.text;
+    let line = page.lines().find(|line| line.starts_with(name)).unwrap();
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+async fn inside(server: &Server) -> f64 {
+    let running = number(server, "steersman_requests_running ").await;
+    running + number(server, "steersman_requests_waiting ").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evaluation_holds_up_no_other_change_and_ends_with_its_client() {
+    let place = Place::new();
+    let server = std::sync::Arc::new(place.serve().await);
+    promoted(&server, &place.better(-40), 0).await;
+    // hours, on any machine
+    let prompts: Vec<String> = (0..512).map(|i| format!("Number {i}?")).collect();
+    let body = json!({
+        "folder": place.candidate(60, with_rewards), "expected_version": 0,
+        "evaluation": {"prompts": prompts, "grid": 21, "max_tokens": 64},
+    });
+    let client = std::sync::Arc::clone(&server);
+    let asking = tokio::spawn(async move {
+        let path = "/admin/v1/policies/newborn/promote";
+        client.ask(post(path, &body.to_string())).await.status
+    });
+    while inside(&server).await < 20.0 {
+        assert!(!asking.is_finished(), "{:?}", asking.await);
+        tokio::task::yield_now().await;
+    }
+    let reply = roll_back(&server, 1).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert!(!asking.is_finished() && inside(&server).await > 0.0);
+    // the client goes away
+    asking.abort();
+    while inside(&server).await > 0.0 {
+        tokio::task::yield_now().await;
+    }
+    // the next evaluation finds the way free
+    let more = json!({"evaluation": {"prompts": ["One?"], "grid": 2, "max_tokens": 2}});
+    let reply = promote(&server, &place.candidate(70, with_rewards), 2, more).await;
+    assert!(
+        reply.status != StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        reply.text
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_nobodys_answer_holds_proves_readiness_too() {
+    let place = Place::new();
+    let server = place.serve().await;
+    // tries the checkpoint with one token, as an evaluation would with many
+    promoted(&server, &place.better(-40), 0).await;
+    let before = number(&server, "steersman_engine_iterations_total ").await;
+    assert_eq!(server.get("/readyz").await.status, StatusCode::OK);
+    let after = number(&server, "steersman_engine_iterations_total ").await;
+    assert!(before > 0.0 && after == before, "{before} {after}");
 }
