@@ -15,6 +15,7 @@ use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, 
 use crate::gguf::{GgufFile, is_gguf};
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
 use crate::rewards::RewardError;
+use crate::service::{LoadError, ModelFolder};
 use crate::steering::{SteeringManifest, WeightVector};
 use crate::text::{PromptEncoder, TextError};
 use crate::training::TrainingError;
@@ -39,7 +40,8 @@ pub struct EvaluateArgs {
     #[arg(long, env = "STEERSMAN_DTYPE", value_name = "DTYPE", default_value_t)]
     pub dtype: Dtype,
     /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one
-    /// the model itself, which then needs a steering.json.
+    /// the default of its policies.json, or else the model itself, which then needs a
+    /// steering.json.
     #[arg(long, value_name = "NAME|DIR")]
     pub policy: Option<String>,
     /// What to compare with: `off` (the model with the adapter off), `none`, or an adapter folder.
@@ -95,6 +97,9 @@ pub enum EvaluateError {
     /// The model could not be loaded.
     #[error("model")]
     Model(#[from] ModelError),
+    /// The model's folder is not complete.
+    #[error("model")]
+    Folder(#[from] LoadError),
     /// The tokenizer could not be loaded.
     #[error("tokenizer")]
     Text(#[from] TextError),
@@ -136,14 +141,15 @@ struct Bench {
 /// Makes the evaluation and writes the report.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     let (decoder, encoder) = load(args)?;
-    let folder = policy_folder(args);
+    let (folder, has_adapter) = policy_folder(args)?;
     let manifest =
         SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
-    let adapter = match &args.policy {
-        Some(_) => Some(Arc::new(LoraAdapter::load(&folder, &decoder)?)),
-        None => None,
+    let adapter = if has_adapter {
+        Some(Arc::new(LoraAdapter::load(&folder, &decoder)?))
+    } else {
+        None
     };
-    let baseline = baseline(args, adapter.is_some(), &decoder)?;
+    let baseline = baseline(args, has_adapter, &decoder)?;
     let (objectives, judges) = rewards::build_all(args.rewards.as_deref(), &manifest, &folder)?;
     let mut stop_ids = decoder.config().eos_token_ids.clone();
     stop_ids.extend(encoder.tokenizer().eos_ids());
@@ -230,22 +236,17 @@ fn load(args: &EvaluateArgs) -> Result<(Arc<Decoder>, PromptEncoder), EvaluateEr
     Ok((Arc::new(decoder), encoder))
 }
 
-fn policy_folder(args: &EvaluateArgs) -> PathBuf {
-    let root = match is_gguf(&args.model) {
-        true => args.model.parent().unwrap_or(Path::new("")),
-        false => args.model.as_path(),
+/// Where the policy lies, and whether it is an adapter: the one that is asked for, or the one that
+/// the model's `policies.json` names.
+fn policy_folder(args: &EvaluateArgs) -> Result<(PathBuf, bool), EvaluateError> {
+    let model = ModelFolder::open(&args.model)?;
+    let Some(policy) = &args.policy else {
+        let default = &model.policies[model.default];
+        return Ok((default.dir.clone(), default.has_adapter));
     };
-    match &args.policy {
-        None => root.to_owned(),
-        Some(policy) => {
-            let named = root.join("policies").join(policy);
-            if named.is_dir() {
-                named
-            } else {
-                PathBuf::from(policy)
-            }
-        }
-    }
+    let named = model.policies[1..].iter().find(|it| it.id == *policy);
+    let folder = named.map_or_else(|| PathBuf::from(policy), |it| it.dir.clone());
+    Ok((folder, true))
 }
 
 /// The baseline's name and adapter; none where there is nothing to compare with.

@@ -170,6 +170,10 @@ impl App {
                 check_count("points", weights.len() as u64)?;
                 weights
             }
+            SweepPoints::Grid(per_edge @ 0..2) => {
+                let problem = format!("is {per_edge} points along an edge, expected at least 2");
+                return Err(RequestError::invalid("grid", problem));
+            }
             SweepPoints::Grid(per_edge) => {
                 let objectives = &manifest.objectives;
                 check_count("grid", grid_size(per_edge, objectives.len() as u64))?;
@@ -280,11 +284,11 @@ fn check_count(field: &str, count: u64) -> Result<(), RequestError> {
 }
 
 /// Points of a grid with `per_edge` along each edge: ways to share `per_edge - 1` units among the
-/// objectives. Stops counting where it is too many.
+/// objectives.
 fn grid_size(per_edge: u64, objectives: u64) -> u64 {
-    let units = per_edge.saturating_sub(1).min(10_000);
+    let units = per_edge.saturating_sub(1);
     (1..objectives).fold(1u64, |ways, i| {
-        ways.saturating_mul(units + i)
+        ways.saturating_mul(units.saturating_add(i))
             .checked_div(i)
             .unwrap_or(ways)
     })

@@ -159,7 +159,11 @@ impl ObjectiveSet {
             if !(objective.min_weight..=top).contains(&(*weight as f32)) {
                 let expected = match objective.max_weight {
                     Some(top) => format!("a number from {} to {top}", objective.min_weight),
-                    None => format!("a finite number of at least {}", objective.min_weight),
+                    None => format!(
+                        "a finite number from {} to {:e}",
+                        objective.min_weight,
+                        f32::MAX
+                    ),
                 };
                 let (name, value) = (objective.name.clone(), *weight);
                 return Err(WeightError::OutOfRange {

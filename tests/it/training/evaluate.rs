@@ -136,3 +136,24 @@ fn a_file_that_misses_an_objective_is_refused_by_name() {
         "{error}"
     );
 }
+
+#[test]
+fn without_a_name_the_models_default_policy_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let trained = policy(folder.path());
+    let model = folder.path().join("model");
+    fs::create_dir_all(model.join("policies")).unwrap();
+    for file in fs::read_dir(fixture("llama")).unwrap() {
+        let file = file.unwrap();
+        if file.path().is_file() {
+            fs::copy(file.path(), model.join(file.file_name())).unwrap();
+        }
+    }
+    fs::rename(trained, model.join("policies/short")).unwrap();
+    fs::write(model.join("policies.json"), r#"{"default":"short"}"#).unwrap();
+    let mut args = args(folder.path());
+    (args.model, args.policy) = (model.clone(), None);
+    run(&args).unwrap();
+    let manifest = SteeringManifest::load(&model.join("policies/short")).unwrap();
+    assert_eq!(manifest.evaluation["points"], 3);
+}
