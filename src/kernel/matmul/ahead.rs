@@ -38,19 +38,16 @@ impl Ahead {
     }
 
     /// Lines to fetch at each step of the tile.
-    #[cfg(target_arch = "x86_64")]
     pub(super) const fn lines(&self) -> usize {
         self.lines
     }
 
     /// Where the line of that index lies, counted from the first one of this step.
-    #[cfg(target_arch = "x86_64")]
     pub(super) const fn line(&self, index: usize) -> *const i8 {
         self.from.wrapping_add(index * LINE).cast()
     }
 
     /// Goes on to the next step.
-    #[cfg(target_arch = "x86_64")]
     pub(super) const fn step(&mut self) {
         self.from = self.from.wrapping_add(self.lines * LINE);
     }
