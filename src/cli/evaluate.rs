@@ -15,7 +15,7 @@ use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, 
 use crate::gguf::{GgufFile, is_gguf};
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
 use crate::rewards::RewardError;
-use crate::service::{LoadError, ModelFolder};
+use crate::service::{LoadError, ModelFolder, PolicyAdapter, PolicyFolder};
 use crate::steering::{SteeringManifest, WeightVector};
 use crate::text::{PromptEncoder, TextError};
 use crate::training::TrainingError;
@@ -141,15 +141,18 @@ struct Bench {
 /// Makes the evaluation and writes the report.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     let (decoder, encoder) = load(args)?;
-    let (folder, has_adapter) = policy_folder(args)?;
+    let policy = policy_folder(args)?;
+    let folder = policy.dir.clone();
     let manifest =
         SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
-    let adapter = if has_adapter {
-        Some(Arc::new(LoraAdapter::load(&folder, &decoder)?))
-    } else {
-        None
+    let adapter = match PolicyAdapter::load(&policy, Some(&manifest), decoder.config())? {
+        // whoever names a policy means one with tensors of its own
+        PolicyAdapter::Base if args.policy.is_some() => {
+            PolicyAdapter::One(Arc::new(LoraAdapter::load(&folder, &decoder)?))
+        }
+        found => found,
     };
-    let baseline = baseline(args, has_adapter, &decoder)?;
+    let baseline = baseline(args, adapter.is_some(), &decoder)?;
     let (objectives, judges) = rewards::build_all(args.rewards.as_deref(), &manifest, &folder)?;
     let mut stop_ids = decoder.config().eos_token_ids.clone();
     stop_ids.extend(encoder.tokenizer().eos_ids());
@@ -169,9 +172,9 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     };
     let prompts = prompts(&args.prompts, args.limit)?;
     let normalizers = rewards::normalizers(&bench.manifest)?;
-    let points = bench.sweep(adapter.clone(), &prompts)?;
+    let points = bench.sweep(&adapter, &prompts)?;
     let baseline_points = match &baseline {
-        Some((name, adapter)) => Some((name.as_str(), bench.sweep(adapter.clone(), &prompts)?)),
+        Some((name, adapter)) => Some((name.as_str(), bench.sweep(adapter, &prompts)?)),
         None => None,
     };
     let mut report = Findings {
@@ -190,7 +193,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     .report()?;
     if let Some(path) = &args.refusal_prompts {
         let asked = self::prompts(path, args.limit)?;
-        report.count_refusals(&asked, &bench.sweep(adapter, &asked)?)?;
+        report.count_refusals(&asked, &bench.sweep(&adapter, &asked)?)?;
     }
     report.write(&args.out)?;
     if args.record {
@@ -207,12 +210,12 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
 impl Bench {
     fn sweep(
         &self,
-        adapter: Option<Arc<LoraAdapter>>,
+        adapter: &PolicyAdapter,
         prompts: &[EvalPrompt],
     ) -> Result<Vec<SweptPoint>, EvalError> {
         let subject = Subject {
             engine: &self.engine,
-            adapter,
+            adapter: &|told| adapter.under(told),
             objectives: &self.manifest.objectives,
             template: &self.manifest.conditioning,
             encoder: &self.encoder,
@@ -236,36 +239,36 @@ fn load(args: &EvaluateArgs) -> Result<(Arc<Decoder>, PromptEncoder), EvaluateEr
     Ok((Arc::new(decoder), encoder))
 }
 
-/// Where the policy lies, and whether it is an adapter: the one that is asked for, or the one that
-/// the model's `policies.json` names.
-fn policy_folder(args: &EvaluateArgs) -> Result<(PathBuf, bool), EvaluateError> {
+/// Where the policy lies: the one that is asked for, or the one that the model's `policies.json`
+/// names.
+fn policy_folder(args: &EvaluateArgs) -> Result<PolicyFolder, EvaluateError> {
     let model = ModelFolder::open(&args.model)?;
     let Some(policy) = &args.policy else {
-        let default = &model.policies[model.default];
-        return Ok((default.dir.clone(), default.has_adapter));
+        return Ok(model.policies[model.default].clone());
     };
     let named = model.policies[1..].iter().find(|it| it.id == *policy);
-    let folder = named.map_or_else(|| PathBuf::from(policy), |it| it.dir.clone());
-    Ok((folder, true))
+    Ok(named.map_or_else(
+        || PolicyFolder::of_path(Path::new(policy)),
+        PolicyFolder::clone,
+    ))
 }
 
 /// The baseline's name and adapter; none where there is nothing to compare with.
-#[expect(
-    clippy::type_complexity,
-    reason = "a name and an optional adapter, used once"
-)]
 fn baseline(
     args: &EvaluateArgs,
     has_adapter: bool,
     decoder: &Decoder,
-) -> Result<Option<(String, Option<Arc<LoraAdapter>>)>, ModelError> {
+) -> Result<Option<(String, PolicyAdapter)>, ModelError> {
     match args.baseline.as_str() {
         "none" => Ok(None),
-        "off" if has_adapter => Ok(Some(("adapter off".to_owned(), None))),
+        "off" if has_adapter => Ok(Some(("adapter off".to_owned(), PolicyAdapter::Base))),
         "off" => Ok(None),
         folder => {
             let adapter = LoraAdapter::load(Path::new(folder), decoder)?;
-            Ok(Some((folder.to_owned(), Some(Arc::new(adapter)))))
+            Ok(Some((
+                folder.to_owned(),
+                PolicyAdapter::One(Arc::new(adapter)),
+            )))
         }
     }
 }

@@ -354,7 +354,7 @@ impl From<RequestError> for ApiError {
                     30,
                 )
             }
-            RequestError::Prompt { .. } | RequestError::Engine(_) => {
+            RequestError::Prompt { .. } | RequestError::Engine(_) | RequestError::Mix(_) => {
                 tracing::error!("{message}");
                 Self::internal()
             }

@@ -192,6 +192,9 @@ pub enum RequestError {
     /// The engine failed on this request.
     #[error("the engine failed on this request")]
     Engine(#[source] EngineError),
+    /// The policy's adapters cannot be mixed.
+    #[error("the policy's adapters cannot be mixed")]
+    Mix(#[from] ModelError),
 }
 
 impl From<EngineError> for RequestError {

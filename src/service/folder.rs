@@ -14,7 +14,7 @@ use crate::gguf::is_gguf;
 
 /// The file that makes a folder a steerable policy.
 pub const MANIFEST_FILE: &str = "steering.json";
-const ADAPTER_FILE: &str = "adapter_config.json";
+pub(super) const ADAPTER_FILE: &str = "adapter_config.json";
 const POLICIES_DIR: &str = "policies";
 const POLICIES_FILE: &str = "policies.json";
 
@@ -119,6 +119,17 @@ impl ModelFolder {
 }
 
 impl PolicyFolder {
+    /// A folder that is no part of a model's, of any name.
+    pub fn of_path(dir: &Path) -> Self {
+        let id = base_id(dir.file_name().unwrap_or_default());
+        Self {
+            has_adapter: dir.join(ADAPTER_FILE).is_file(),
+            has_manifest: dir.join(MANIFEST_FILE).is_file(),
+            id,
+            dir: dir.to_owned(),
+        }
+    }
+
     fn at(id: String, dir: PathBuf) -> Result<Self, LoadError> {
         if !is_model_id(&id) {
             return Err(LoadError::BadName {

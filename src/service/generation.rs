@@ -15,6 +15,7 @@ use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput, seed_of};
 use super::selector::{Selector, Suffix};
 use crate::engine::{EngineError, GenerationRequest, Guidance};
+use crate::model::LoraAdapter;
 use crate::telemetry::Timeline;
 use crate::text::GrammarSource;
 use crate::types::{ControlSpan, SamplingParams, TokenConstraint};
@@ -73,7 +74,7 @@ pub struct Steered {
 pub struct SteeringUsed {
     /// The weights that were asked for, by objective, summing to 1.
     pub weights: Vec<(String, f32)>,
-    /// The rounded weights that the policy was told.
+    /// What the policy was told: the weights, or what they ask of each objective, rounded.
     pub encoded: Vec<(String, f32)>,
     /// Who asked.
     pub source: WeightsSource,
@@ -84,6 +85,8 @@ pub struct SteeringUsed {
 /// One sequence on its way to the engine.
 pub(super) struct Sequence {
     pub(super) prompt: PromptTokens,
+    /// What its policy adds to the base under its weights.
+    pub(super) adapter: Option<Arc<LoraAdapter>>,
     pub(super) sampling: SamplingParams,
 }
 
@@ -152,6 +155,7 @@ impl App {
         // what must be refused anyway is refused before there is work for it
         self.engine.has_room()?;
         let constraint = self.constraint(input.grammar.as_ref()).await?;
+        let adapter = steered.adapter().await?;
         let spans = vec![(steered.span.clone(), neutral)];
         let encoding = Encoding {
             prompts: input.prompts,
@@ -167,6 +171,7 @@ impl App {
             sampling_fits(&sampling, n)?;
             sequences.extend((0..n).map(|choice| Sequence {
                 prompt: prompt.clone(),
+                adapter: adapter.clone(),
                 sampling: SamplingParams {
                     seed: seed_of(seed, choice),
                     ..sampling.clone()
@@ -221,10 +226,18 @@ impl App {
             return Err(RequestError::invalid("guidance", problem));
         };
         let objectives = &manifest.objectives;
-        let span = manifest
+        let neutral = manifest
             .conditioning
             .render(objectives, &objectives.equal());
-        Ok(Some(span).filter(|span| guidance != 1.0 && steered.span.as_ref() != Some(span)))
+        if neutral.is_none() && guidance != 1.0 {
+            let problem = format!(
+                "must be 1 for `{}`, which mixes adapters and is told nothing in its prompt; got \
+                 {guidance}",
+                steered.policy.id
+            );
+            return Err(RequestError::invalid("guidance", problem));
+        }
+        Ok(neutral.filter(|span| guidance != 1.0 && steered.span.as_ref() != Some(span)))
     }
 
     /// Hands sequences to the engine, all or none.
@@ -234,9 +247,14 @@ impl App {
         together: &Together<'_>,
     ) -> Result<Vec<Answer>, RequestError> {
         let (mut requests, mut plans) = (Vec::new(), Vec::new());
-        let adapted = together.policy.adapter.as_ref();
-        let adapted = adapted.map(|_| Arc::<str>::from(together.policy.id.as_str()));
-        for Sequence { prompt, sampling } in sequences {
+        let adapted = together.policy.adapter.is_some();
+        let adapted = adapted.then(|| Arc::<str>::from(together.policy.id.as_str()));
+        for sequence in sequences {
+            let Sequence {
+                prompt,
+                adapter,
+                sampling,
+            } = sequence;
             let request = GenerationRequest::new(prompt.tokens, sampling.clone());
             plans.push(Plan {
                 prompt_tokens: request.prompt.len(),
@@ -248,7 +266,7 @@ impl App {
             });
             let scale = together.guidance as f32;
             requests.push(GenerationRequest {
-                adapter: together.policy.adapter.clone(),
+                adapter,
                 caller: together.access.caller,
                 cache_salt: together.access.caller,
                 guidance: prompt.neutral.map(|prompt| Guidance { prompt, scale }),
@@ -321,14 +339,14 @@ impl App {
         }
         let objectives = &manifest.objectives;
         let resolved = resolve(objectives, &gathered, access)?;
-        let encoded = resolved.vector.rounded(manifest.conditioning.decimals);
+        let told = manifest.conditioning.told(&resolved.vector);
         let named = |weights: &[f32]| {
             let names = objectives.iter().map(|objective| objective.name.clone());
             names.zip(weights.iter().copied()).collect::<Vec<_>>()
         };
         let steering = SteeringUsed {
             weights: named(resolved.vector.as_slice()),
-            encoded: named(encoded.as_slice()),
+            encoded: named(&told),
             source: resolved.source,
             policy_version: policy.version.clone(),
         };
@@ -336,7 +354,7 @@ impl App {
         Ok(Steered {
             policy,
             steering: Some(steering),
-            span: Some(span),
+            span,
             access: access.clone(),
         })
     }

@@ -11,7 +11,9 @@ use super::error::{LoadError, chain};
 use super::folder::{ModelFolder, PolicyFolder};
 use super::policy::{BaseParts, LivePolicy};
 use crate::model::{Decoder, Dtype};
+use crate::steering::ConditioningTemplate;
 use crate::text::PromptEncoder;
+use crate::types::Placement;
 
 /// A model, looked at as closely as `serve` would.
 #[derive(Debug, Default)]
@@ -120,11 +122,7 @@ impl Inspection {
             Ok(policy) => policy,
             Err(error) => return self.refuse(&error),
         };
-        let adapter = if policy.adapter.is_some() {
-            ", with an adapter"
-        } else {
-            ""
-        };
+        let adapter = policy.adapter.describe();
         let default = if is_default { ", the default" } else { "" };
         self.facts.push(format!(
             "model `{}` version {}{adapter}{default}",
@@ -133,12 +131,18 @@ impl Inspection {
         match &policy.manifest {
             None => self.facts.push("  unsteered: no steering.json".to_owned()),
             Some(manifest) => {
+                self.facts
+                    .push(describe_conditioning(&manifest.conditioning));
+                let mut targets = manifest.conditioning.targets.iter();
                 for objective in manifest.objectives.iter() {
+                    let target = targets.next().map_or_else(String::new, |range| {
+                        format!(", asked for {} to {}", range.low, range.high)
+                    });
                     let most = objective
                         .max_weight
                         .map_or_else(String::new, |max| format!(" to {max}"));
                     self.facts.push(format!(
-                        "  objective `{}`: {} (default {}, from {}{most})",
+                        "  objective `{}`: {} (default {}, from {}{most}){target}",
                         objective.name,
                         objective.description,
                         objective.default_weight,
@@ -148,6 +152,22 @@ impl Inspection {
             }
         }
     }
+}
+
+fn describe_conditioning(conditioning: &ConditioningTemplate) -> String {
+    let rule = conditioning.target_rule().map_or_else(String::new, |rule| {
+        format!(" by the rule {}", rule.as_str())
+    });
+    let placement = match (conditioning.kind.is_text(), conditioning.placement) {
+        (false, _) => "in no prompt: its adapters are mixed",
+        (true, Placement::PromptStart) => "in front of the prompt",
+        (true, Placement::PromptEnd) => "behind the prompt",
+    };
+    format!(
+        "  told {}{rule}, decimals {}, {placement}",
+        conditioning.kind.as_str(),
+        conditioning.decimals
+    )
 }
 
 /// A folder's `config.json`, where it is one; what is wrong with it is found where it is loaded.

@@ -4,6 +4,7 @@
 //! [`GenerationInput`] and leaves as [`Answers`]; past `resolve` no unchecked weight exists.
 
 mod access;
+mod adapters;
 mod answer;
 mod answers;
 mod app;
@@ -45,6 +46,7 @@ pub use crate::registry::RegistryError;
 pub use crate::store::JobTurn;
 pub use crate::text::GrammarSource;
 pub use access::{Access, AccessError, OpenToAll, Scope, WeightRange, may_listen};
+pub use adapters::PolicyAdapter;
 pub use answer::{AnswerEvent, AnswerToken};
 pub use answers::{Answers, WholeAnswer};
 pub use app::{App, ServiceSettings};

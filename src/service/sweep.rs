@@ -117,13 +117,17 @@ impl App {
         let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let mut sampling = question.sampling;
         sampling.seed = Some(sampling.seed_or_drawn());
-        let sequences = prompts
-            .into_iter()
-            .map(|prompt| {
-                let sampling = sampling.resolve(&self.defaults, self.room(&prompt))?;
-                Ok(Sequence { prompt, sampling })
-            })
-            .collect::<Result<Vec<_>, RequestError>>()?;
+        let mut sequences = Vec::with_capacity(prompts.len());
+        // an encoded prompt that leaves no room is the last one, and refused here
+        for (prompt, point) in prompts.into_iter().zip(&steered) {
+            let sampling = sampling.resolve(&self.defaults, self.room(&prompt))?;
+            let adapter = point.adapter().await?;
+            sequences.push(Sequence {
+                prompt,
+                adapter,
+                sampling,
+            });
+        }
         let together = Together {
             policy: &policy,
             access: &question.access,

@@ -75,7 +75,7 @@ impl Conditioner<'_> {
         prompt: &[Message],
         weights: Option<&WeightVector>,
     ) -> Result<Vec<TokenId>, TrainingError> {
-        let span = weights.map(|weights| self.template.render(self.objectives, weights));
+        let span = weights.and_then(|weights| self.template.render(self.objectives, weights));
         Ok(self.encoder.encode_chat(prompt, span.as_ref())?)
     }
 }
@@ -190,7 +190,7 @@ impl Sampler<'_> {
     pub fn draw_weights(&self, rng: &mut impl Rng) -> WeightVector {
         let count = self.conditioner.objectives.len();
         let drawn = self.settings.weights.draw(count, rng);
-        drawn.rounded(self.conditioner.template.decimals)
+        self.conditioner.template.heard(&drawn)
     }
 
     fn sampling(&self, purpose: &str, counters: &[u64]) -> SamplingParams {

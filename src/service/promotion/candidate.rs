@@ -120,7 +120,7 @@ impl App {
     /// Decodes one token with a checkpoint that nobody has asked yet.
     pub(super) async fn answers_at_all(
         &self,
-        candidate: &LivePolicy,
+        candidate: &Arc<LivePolicy>,
     ) -> Result<(), PromotionError> {
         let silent = |error: RequestError| PromotionError::Silent(Box::new(error));
         let first = self.encoder.tokenizer().bos_id().unwrap_or(0);
@@ -129,8 +129,11 @@ impl App {
             max_tokens: 1,
             ..SamplingParams::default()
         };
+        let defaults = candidate.manifest.as_ref();
+        let told = defaults.map(|it| it.conditioning.told(&it.objectives.defaults()));
+        let adapter = candidate.adapter_under(told.unwrap_or_default()).await;
         let request = GenerationRequest {
-            adapter: candidate.adapter.clone(),
+            adapter: adapter.map_err(silent)?,
             ..GenerationRequest::new(vec![first], sampling)
         };
         let submitted = self.engine.submit(request);

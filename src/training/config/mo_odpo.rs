@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::check_loss;
+use super::parts::{check_conditioning, check_loss};
 use super::{
     JobSection, OptimizerSettings, PolicySettings, above_zero, at_least, not_empty, within,
 };
@@ -225,9 +225,7 @@ impl MoOdpoJob {
         not_empty("data.prompts", &self.data.prompts)?;
         at_least("data.max_prompt_tokens", self.data.max_prompt_tokens, 8)?;
         let objectives = self.objective_set()?;
-        self.conditioning
-            .validate(&objectives)
-            .map_err(|error| TrainingError::setting("conditioning", error.to_string()))?;
+        check_conditioning(&self.conditioning, &objectives)?;
         self.policy.check()?;
         self.optimizer().check()?;
         self.check_rollout()?;

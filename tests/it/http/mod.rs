@@ -14,6 +14,7 @@ pub(crate) mod folder;
 mod fuzz;
 mod generate;
 mod keys;
+mod kinds;
 mod lifecycle;
 mod limits;
 mod listener;

@@ -107,7 +107,9 @@ impl App {
         let param = format!("method.{}.conditioning", spec.method);
         let objectives =
             objectives.map_err(|error| FineTuningError::invalid(&param, error.to_string()))?;
-        let span = template.render(&objectives, &objectives.equal());
+        let Some(span) = template.render(&objectives, &objectives.equal()) else {
+            return Ok(());
+        };
         self.encoder
             .check_span(&span)
             .map_err(|error| FineTuningError::invalid(&param, crate::service::chain(&error)))
