@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use tokio::net::TcpListener;
@@ -42,7 +43,11 @@ pub(super) struct ServeArgs {
     config: Option<PathBuf>,
     /// Print the settings in effect as a TOML file, each with where it came from and without
     /// secrets, and end
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "STEERSMAN_PRINT_CONFIG",
+        value_parser = BoolishValueParser::new()
+    )]
     print_config: bool,
     #[command(flatten)]
     layer: SettingsLayer,

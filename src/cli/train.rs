@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,7 +34,11 @@ pub struct TrainArgs {
     #[arg(long, env = "STEERSMAN_TRAIN_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
     /// No progress bar: one line per step instead, as when standard error is no terminal.
-    #[arg(long, env = "STEERSMAN_TRAIN_PLAIN")]
+    #[arg(
+        long,
+        env = "STEERSMAN_TRAIN_PLAIN",
+        value_parser = BoolishValueParser::new()
+    )]
     pub plain: bool,
     /// Where steps are told of.
     #[command(flatten)]
