@@ -23,6 +23,7 @@ mod grammar;
 mod health;
 mod listener;
 mod messages;
+mod metadata;
 mod meters;
 mod objectives;
 mod openai;
@@ -38,6 +39,7 @@ mod strict_json;
 mod sweep;
 mod tell;
 mod tokens;
+mod truncation;
 mod weights;
 
 use std::sync::Arc;
