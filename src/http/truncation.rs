@@ -12,9 +12,9 @@ pub(super) struct TruncationFields {
     /// Most tokens of each prompt, as `usage.prompt_tokens` counts them; a longer one loses its
     /// oldest text, which `warnings` tell. -1 is what the context holds beside the answer
     /// (`max_tokens`, else its default, at most half of the context). The conditioning is never
-    /// shortened. Of a conversation only the messages' texts are, the oldest first and the
-    /// system's last, and what the chat template writes around them stays whole; a plain prompt
-    /// keeps its beginning-of-sequence token. `echo` tells prompts whole. Default: a prompt that
+    /// shortened. Of a conversation only the messages' texts are, the oldest first, then the
+    /// system's, at last the newest, and what the chat template writes around them stays whole; a
+    /// plain prompt keeps its beginning-of-sequence token. `echo` tells prompts whole. Default: a prompt that
     /// is too long is refused.
     #[schema(minimum = -1)]
     truncate_prompt_tokens: Option<i64>,

@@ -24,12 +24,12 @@ pub enum RequestError {
         known: String,
     },
     /// No such profile.
-    #[error("no profile is named `{name}` ({from}); GET /v1/profiles lists them")]
+    #[error("no profile is named `{name}`{}; GET /v1/profiles lists them", by(*.from))]
     ProfileNotFound {
         /// What the caller named.
         name: String,
-        /// Where.
-        from: WeightsSource,
+        /// Where; `None` is the request's path.
+        from: Option<WeightsSource>,
     },
     /// A profile is not of the version that the caller expects.
     #[error("the profile `{id}` {found}, expected {expected}; read it again and repeat the change")]
@@ -215,6 +215,11 @@ impl From<EngineError> for RequestError {
             other => Self::Engine(other),
         }
     }
+}
+
+/// Who named something, behind its name.
+fn by(from: Option<WeightsSource>) -> String {
+    from.map_or_else(String::new, |from| format!(" ({from})"))
 }
 
 impl RequestError {

@@ -53,9 +53,9 @@ pub use app::{App, ServiceSettings};
 pub use comparisons::{Belief, ComparedAnswers, Learned, MAX_CANDIDATES, RawRewards};
 pub use error::{LoadError, RequestError, chain};
 pub use finetune::{
-    CheckpointInfo, EventInfo, FileInfo, FileIntake, FileOrder, FineTuning, FineTuningError,
-    Hyperparameter, JobInfo, MAX_FILE_BYTES, MAX_LINE_BYTES, Method, NewJobInput, Range,
-    TrainingWork, hyperparameters,
+    CheckpointInfo, EventInfo, FileContent, FileInfo, FileIntake, FileOrder, FineTuning,
+    FineTuningError, Hyperparameter, JobInfo, MAX_FILE_BYTES, MAX_LINE_BYTES, Method, NewJobInput,
+    Range, TrainingWork, hyperparameters,
 };
 pub use folder::{MANIFEST_FILE, ModelFolder, PolicyFolder};
 pub use generation::{GenerationInput, MAX_ANSWERS, MAX_GUIDANCE, MAX_N, Steered, SteeringUsed};

@@ -92,7 +92,7 @@ impl App {
         let found = self.find_weights(name).await?;
         found.ok_or_else(|| RequestError::ProfileNotFound {
             name: super::app::clipped(name),
-            from,
+            from: Some(from),
         })
     }
 }

@@ -113,7 +113,7 @@ live = promote(checkpoint.id, expected_version=0, **measured)
 assert (live["id"], live["version"]) == (job.fine_tuned_model, 1), live
 assert live["checkpoint"] == checkpoint.model_extra["content"], live
 stale = lambda: promote(checkpoint.id, expected_version=0, **measured)
-refused(openai.ConflictError, "version_mismatch", stale)
+refused(openai.ConflictError, "generation_mismatch", stale)
 refused(openai.NotFoundError, "checkpoint_not_found", lambda: promote("ftckpt-0-3", expected_version=1))
 answer = openai.OpenAI(base_url=f"{url}/v1", api_key="none").chat.completions.create(
     model=job.fine_tuned_model, messages=[{"role": "user", "content": questions[0]}], max_tokens=4
@@ -127,7 +127,7 @@ assert not list(jobs.list(metadata={"team": "b"}))
 assert jobs.resume(paused.id).status in ("queued", "running")
 cancelled = jobs.cancel(paused.id)
 assert cancelled.status in ("cancelled", "running"), cancelled
-refused(openai.ConflictError, "job_state", lambda: jobs.cancel(job.id))
+refused(openai.ConflictError, "job_not_cancellable", lambda: jobs.cancel(job.id))
 refused(openai.NotFoundError, "job_not_found", lambda: jobs.retrieve("ftjob-nobody"))
 while jobs.retrieve(paused.id).status != "cancelled":
     assert time.monotonic() < waited, paused

@@ -155,7 +155,7 @@ def reward_models(story, base, corpora):
             suffix=short,
             seed=4,
         )
-        folders[objective] = story.server.data_dir / job.result_files[0]
+        folders[objective] = story.server.data_dir / job.folder
     return folders
 
 

@@ -78,13 +78,13 @@ pub(super) async fn promote_policy(
             return Err(ApiError::invalid("invalid_value", message).with_param("checkpoint"));
         }
     };
-    promote(&app, id, source, body).await
+    promote(&app, ("id", id), source, body).await
 }
 
-/// Promotes a checkpoint that a route found in its own way.
+/// Promotes a checkpoint that a route found in its own way, for the policy that a field names.
 pub(super) async fn promote(
     app: &Arc<App>,
-    policy: String,
+    (named_in, policy): (&'static str, String),
     checkpoint: CheckpointSource,
     body: PromotePolicy,
 ) -> Result<Json<PromotedBody>, ApiError> {
@@ -92,6 +92,7 @@ pub(super) async fn promote(
     let promoted = app
         .promote(Promotion {
             policy,
+            named_in,
             checkpoint,
             expected_version: expected(body.expected_version)?,
             canary: body.canary,

@@ -19,7 +19,7 @@ impl From<PromotionError> for ApiError {
             }
             PromotionError::UnknownCheckpoint { .. } => missing(message),
             PromotionError::VersionMismatch { .. } => {
-                conflict("version_mismatch", message).with_param("expected_version")
+                conflict("generation_mismatch", message).with_param("expected_version")
             }
             PromotionError::LiveAlready { .. } => {
                 conflict("live_already", message).with_param("checkpoint")
