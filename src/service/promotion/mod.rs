@@ -1,4 +1,4 @@
-//! Changes which version of a policy answers: gate, load beside, swap, roll back.
+//! Changes which version of a policy answers: gate, load beside, swap, roll back, remove.
 //!
 //! The store decides first, by compare-and-swap, and memory follows; a process that dies between
 //! the two starts with what the store says. Running requests keep the version they began with.
@@ -7,6 +7,7 @@ mod candidate;
 mod error;
 mod evaluation;
 mod gate;
+mod removal;
 mod restore;
 mod standing;
 
@@ -233,7 +234,11 @@ impl App {
     ) -> Result<i64, PromotionError> {
         match registry.change(change, expected).await? {
             Written::Done(version) => {
-                let live = change.live.as_deref().unwrap_or("the model's folder");
+                let without = match change.action {
+                    "remove" => "nothing",
+                    _ => "the model's folder",
+                };
+                let live = change.live.as_deref().unwrap_or(without);
                 let (policy, action) = (&change.id, change.action);
                 tracing::info!(policy, action, version, live, "the policy was changed");
                 Ok(version)
