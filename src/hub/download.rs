@@ -11,7 +11,9 @@ use super::client::{CallError, Client, deepest, host, odd};
 use super::error::HubError;
 use super::listing::RemoteFile;
 use super::lock::BlobLock;
+use super::name::HubName;
 use super::part::Part;
+use super::refusal::of_file;
 use super::tries::{Patience, Tries};
 use super::watch::Tally;
 
@@ -24,8 +26,7 @@ pub(super) struct Downloads<'a> {
     pub(super) cache: &'a RepoCache,
     pub(super) tally: &'a Tally<'a>,
     pub(super) patience: Patience,
-    /// The model, for messages.
-    pub(super) model: &'a str,
+    pub(super) name: &'a HubName,
 }
 
 /// Why a file did not come.
@@ -56,7 +57,7 @@ impl Downloads<'_> {
         }
         let lock = self.cache.lock(&file.etag);
         let waits = || {
-            let line = format!("another process fetches {} of {}", file.path, self.model);
+            let line = format!("another process fetches {} of {}", file.path, self.name);
             self.tally.watcher().note(&line);
         };
         let _held = BlobLock::take(&lock, waits)
@@ -75,11 +76,7 @@ impl Downloads<'_> {
             .await
             .map_err(|trouble| match trouble {
                 Trouble::Disk(source) => disk(source),
-                Trouble::Call(source) => HubError::File {
-                    model: self.model.to_owned(),
-                    file: file.path.to_string(),
-                    source: Box::new(source),
-                },
+                Trouble::Call(failure) => of_file(failure, self.client, self.name, &file.path),
             })?;
         part.keep(&blob).await.map_err(disk)
     }
@@ -87,7 +84,7 @@ impl Downloads<'_> {
     /// Fills a part until it is full and sound. Only bytes that were never here before count as
     /// progress, so whoever begins anew each time comes to an end.
     async fn fill(&self, part: &mut Part, file: &RemoteFile) -> Result<(), Trouble> {
-        let what = format!("{} of {}", file.path, self.model);
+        let what = format!("{} of {}", file.path, self.name);
         let mut tries = Tries::new(self.patience);
         let mut furthest = part.length();
         let mut was_wrong = false;

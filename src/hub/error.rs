@@ -104,7 +104,7 @@ pub enum HubError {
         source: Box<CallError>,
     },
     /// A file that does not come.
-    #[error("{file} of the model `{model}` cannot be fetched; the same command goes on with it")]
+    #[error("{file} of the model `{model}` cannot be fetched{}", after(source))]
     File {
         /// The model.
         model: String,
@@ -147,6 +147,14 @@ pub enum HubError {
     /// Nothing can be asked at all.
     #[error("fetching cannot start")]
     Start(#[source] io::Error),
+}
+
+/// What to do about a file that did not come.
+fn after(failure: &CallError) -> &'static str {
+    match failure.may_pass() {
+        true => "; the same command goes on with it",
+        false => "",
+    }
 }
 
 impl HubError {

@@ -12,7 +12,7 @@ use super::error::HubError;
 use super::listing::{Listing, RemoteFile, describe, listing};
 use super::name::HubName;
 use super::path::RepoPath;
-use super::refusal::meaning;
+use super::refusal::{of_file, of_model};
 use super::select::{NoCheckpoint, Selection, Tensors, select, shards};
 use super::settings::HubSettings;
 use super::tries::Tries;
@@ -73,7 +73,7 @@ impl Hub {
                     source: Box::new(failure),
                 }),
             },
-            Err(failure) => Err(self.refused(failure, name)),
+            Err(failure) => Err(of_model(failure, &self.client, name)),
         }
     }
 
@@ -94,13 +94,6 @@ impl Hub {
         }
     }
 
-    fn refused(&self, failure: CallError, name: &HubName) -> HubError {
-        meaning(Box::new(failure), &self.client, name).unwrap_or_else(|source| HubError::Model {
-            model: name.to_string(),
-            source,
-        })
-    }
-
     async fn complete(
         &self,
         cache: &RepoCache,
@@ -116,24 +109,23 @@ impl Hub {
         let selection = select(&listing.files, &name.wanted).map_err(none)?;
         let disk = |source| HubError::disk(cache.root(), source);
         let tally = Tally::new(watcher);
-        let model = name.to_string();
         let downloads = Downloads {
             client: &self.client,
             cache,
             tally: &tally,
             patience: self.settings.patience,
-            model: &model,
+            name,
         };
         let Selection { beside, tensors } = &selection;
         let first: Vec<_> = match tensors {
             Tensors::Single(path) | Tensors::Gguf(path) => beside.iter().chain([path]).collect(),
             Tensors::Shards(_) => beside.iter().collect(),
         };
-        self.bring(&downloads, name, commit, first).await?;
+        self.bring(&downloads, commit, first).await?;
         if let Tensors::Shards(index) = tensors {
             let shards = named_by(cache, commit, index, &listing.files)?.map_err(none)?;
             let shards = shards.iter().collect();
-            self.bring(&downloads, name, commit, shards).await?;
+            self.bring(&downloads, commit, shards).await?;
         }
         // last: what a revision names is whole
         cache.note(&name.revision, commit).map_err(disk)?;
@@ -144,14 +136,12 @@ impl Hub {
     async fn bring(
         &self,
         downloads: &Downloads<'_>,
-        name: &HubName,
         commit: &Commit,
         files: Vec<&RepoPath>,
     ) -> Result<(), HubError> {
         let cache = downloads.cache;
         let missing = files.into_iter().filter(|path| !cache.has(commit, path));
-        let described =
-            stream::iter(missing).map(|path| self.describe(downloads, name, commit, path));
+        let described = stream::iter(missing).map(|path| self.describe(downloads, commit, path));
         let files: Vec<_> = described.buffered(ASKED).try_collect().await?;
         if files.is_empty() {
             // the cache may be on a disk that cannot be written to
@@ -164,21 +154,7 @@ impl Hub {
             downloads.tally.watcher().planned(bytes);
         }
         let fetched = stream::iter(&files).map(|file| async move {
-            downloads.fetch(file).await.map_err(|error| match error {
-                HubError::File {
-                    source,
-                    model,
-                    file,
-                } => {
-                    let meant = meaning(source, &self.client, name);
-                    meant.unwrap_or_else(|source| HubError::File {
-                        model,
-                        file,
-                        source,
-                    })
-                }
-                error => error,
-            })?;
+            downloads.fetch(file).await?;
             let linked = cache.link(commit, &file.path, &file.etag);
             linked.map_err(|source| HubError::disk(&cache.snapshot(commit), source))
         });
@@ -188,10 +164,10 @@ impl Hub {
     async fn describe(
         &self,
         downloads: &Downloads<'_>,
-        name: &HubName,
         commit: &Commit,
         path: &RepoPath,
     ) -> Result<RemoteFile, HubError> {
+        let name = downloads.name;
         let mut tries = Tries::new(self.settings.patience);
         let watcher = downloads.tally.watcher();
         loop {
@@ -200,7 +176,7 @@ impl Hub {
                 Err(failure) => failure,
             };
             let waited = tries.after(failure, path.as_str(), watcher).await;
-            waited.map_err(|failure| self.refused(failure, name))?;
+            waited.map_err(|failure| of_file(failure, &self.client, name, path))?;
         }
     }
 }

@@ -5,84 +5,94 @@ use axum::http::Method;
 use super::stand_in::{StandIn, Trick};
 use super::{Asker, repository, said};
 
-/// What is said where the hub refuses; `end` is of the route that it refuses.
-async fn error_of(end: &'static str, refusal: Trick, variables: &[(&str, &str)]) -> String {
+/// A refusal of a request: its method, the end of its route, and what is answered.
+type Refusal = (
+    Method,
+    &'static str,
+    u16,
+    Option<&'static str>,
+    &'static str,
+);
+
+/// Holds what is said of a refusal against the words that it must have.
+async fn check(refusal: Refusal, token: Option<&str>, words: &[&str]) {
+    let (method, end, status, code, reason) = refusal;
     let hub = StandIn::start(repository("qwen2"));
-    let method = match end {
-        "main" => Method::GET,
-        _ => Method::HEAD,
-    };
-    hub.trick(method, end, refusal);
+    hub.trick(method, end, Trick::Refuse(status, code, reason));
     let asker = Asker::of(&hub);
-    let fetched = asker.fetch_with("org/tiny", variables).await;
+    let variables = token.map(|token| ("HF_TOKEN", token));
+    let fetched = asker.fetch_with("org/tiny", variables.as_slice()).await;
     let error = said(&fetched.unwrap_err());
-    assert!(!error.contains("hf_secret"), "{error}");
-    error
+    for words in words {
+        assert!(error.contains(words), "{status} {code:?} of {end}: {error}");
+    }
+    assert!(!token.is_some_and(|token| error.contains(token)), "{error}");
 }
 
 #[tokio::test]
-async fn a_refusal_says_which_it_is_and_what_helps() {
-    let (none, token) = (&[][..], &[("HF_TOKEN", "hf_secret")][..]);
-    let (missing, gated) = (Some("RepoNotFound"), Some("GatedRepo"));
-    for (end, status, code, reason, variables, words) in [
-        ("main", 401, missing, "", none, "HF_TOKEN is not set"),
-        (
-            "main",
-            404,
-            missing,
-            "",
-            token,
-            "the token of HF_TOKEN may not read it",
-        ),
-        (
-            "main",
-            404,
-            None,
-            "",
-            none,
-            "shows no such model: it is misspelt, or private",
-        ),
-        (
-            "main",
-            404,
-            Some("RevisionNotFound"),
-            "",
-            none,
-            "no branch, tag or commit `main`",
-        ),
-        (
-            "main",
-            401,
-            None,
-            "Invalid credentials in it",
-            token,
-            "does not accept the token of HF_TOKEN",
-        ),
-        ("config.json", 401, gated, "", none, "accept its terms at"),
-        (
-            "config.json",
-            403,
-            gated,
-            "",
-            token,
-            "check that the token of HF_TOKEN",
-        ),
-        (
-            "main",
-            403,
-            None,
-            "no such right",
-            token,
-            "answered 403 (no such right)",
-        ),
-    ] {
-        let error = error_of(end, Trick::Refuse(status, code, reason), variables).await;
-        assert!(error.contains(words), "{status} {code:?}: {error}");
-        assert!(
-            error.contains("org/tiny") || error.contains("token"),
-            "{error}"
-        );
-    }
+async fn a_refusal_of_the_model_says_which_it_is_and_what_helps() {
+    let (none, token) = (None, Some("hf_secret"));
+    let refused = |status, code, reason| (Method::GET, "/revision/main", status, code, reason);
+    let missing = Some("RepoNotFound");
+    let both = "`org/tiny` is no folder here";
+    check(
+        refused(401, missing, ""),
+        none,
+        &[both, "HF_TOKEN is not set"],
+    )
+    .await;
+    check(
+        refused(404, missing, ""),
+        token,
+        &[both, "the token of HF_TOKEN may not"],
+    )
+    .await;
+    check(
+        refused(404, None, ""),
+        none,
+        &["no such model: it is misspelt, or private"],
+    )
+    .await;
+    let no_revision = refused(404, Some("RevisionNotFound"), "");
+    check(no_revision, none, &["no branch, tag or commit `main`"]).await;
+    let invalid = refused(401, None, "Invalid credentials in Authorization header");
+    check(invalid, token, &["does not accept the token of HF_TOKEN"]).await;
+    let forbidden = refused(403, None, "no such right");
+    check(
+        forbidden,
+        token,
+        &["`org/tiny`", "answered 403 (no such right)"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_file_says_which_and_what_helps() {
+    let (none, token) = (None, Some("hf_secret"));
+    let refused = |status, code| (Method::HEAD, "/config.json", status, code, "");
+    let gated = Some("GatedRepo");
+    check(
+        refused(401, gated),
+        none,
+        &["accept its terms at", "set HF_TOKEN"],
+    )
+    .await;
+    check(
+        refused(403, gated),
+        token,
+        &["check that the token of HF_TOKEN"],
+    )
+    .await;
+    let whose = "config.json of the model `org/tiny` cannot be fetched: ";
+    check(refused(404, Some("EntryNotFound")), none, &[whose]).await;
+    // what the host of large files says is not said of the model
+    let elsewhere = (Method::GET, "/large/model.safetensors", 404, gated, "");
+    check(
+        elsewhere,
+        none,
+        &["model.safetensors of the model", "localhost", "404"],
+    )
+    .await;
 }
 
 #[tokio::test]
