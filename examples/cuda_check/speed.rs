@@ -134,7 +134,7 @@ fn engine(name: &str, decoder: &Arc<CudaDecoder>) -> Outcome<()> {
     let most = BATCHES[BATCHES.len() - 1];
     let config = EngineConfig {
         max_sequences: most,
-        max_batch_tokens: BUDGET,
+        max_batch_tokens: Some(BUDGET),
         kv_tokens: Some(most * (PROMPT + ANSWER + BLOCK_TOKENS)),
         ..EngineConfig::default()
     };

@@ -193,6 +193,7 @@ mod tests {
                 "database_url",
                 "registry",
                 "kv_tokens",
+                "max_batch_tokens",
                 "admin_addr",
                 "worker_threads",
                 "mlflow_url",

@@ -101,8 +101,9 @@ pub struct SettingsLayer {
     #[arg(long, env = "STEERSMAN_MAX_SEQUENCES", value_name = "N")]
     pub max_sequences: Option<usize>,
 
-    /// Tokens computed in one iteration. More finish long prompts sooner, fewer keep running
-    /// streams smooth while a long prompt comes in [default: 512]
+    /// Tokens computed in one iteration. Fewer keep running streams smooth while a long prompt
+    /// comes in, and short prompts from waiting for others; too few waste the machine [default: one
+    /// for each answer under way, and of prompts 128 on a processor, 512 on a device]
     #[arg(long, env = "STEERSMAN_MAX_BATCH_TOKENS", value_name = "N")]
     pub max_batch_tokens: Option<usize>,
 

@@ -30,7 +30,7 @@ pub struct Settings {
     pub mlflow_url: Option<String>,
     pub mlflow_experiment: String,
     pub max_sequences: usize,
-    pub max_batch_tokens: usize,
+    pub max_batch_tokens: Option<usize>,
     pub queue_capacity: usize,
     pub queue_seconds: u64,
     pub max_queued_tokens: usize,

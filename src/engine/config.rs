@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::BLOCK_TOKENS;
 
 use super::EngineError;
+use super::scheduler::Budget;
 
 /// Longest queue: room for it is set aside at the start.
 const MAX_QUEUE: usize = 100_000;
@@ -15,9 +16,11 @@ const MAX_QUEUE: usize = 100_000;
 pub struct EngineConfig {
     /// Sequences that run side by side; each owns a cache.
     pub max_sequences: usize,
-    /// Tokens of one iteration: decodes first, prompt chunks with the rest. Higher serves prompts
-    /// sooner, lower keeps running streams smoother.
-    pub max_batch_tokens: usize,
+    /// Tokens of one iteration: decodes first, prompt chunks with the rest. Beyond what computes
+    /// tokens at their best rate, more only delay whatever else is in the iteration: running streams,
+    /// and the first token of prompts that came earlier. `None`: one for everyone who decodes, and as
+    /// many of prompts as the model computes at its best rate.
+    pub max_batch_tokens: Option<usize>,
     /// Requests that may wait for a place beyond those that run; the next one is refused.
     pub queue_capacity: usize,
     /// Prompt tokens that may wait; a request beyond them is refused, unless nobody waits.
@@ -33,7 +36,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_sequences: 64,
-            max_batch_tokens: 512,
+            max_batch_tokens: None,
             queue_capacity: 256,
             max_queued_tokens: 65_536,
             kv_tokens: None,
@@ -49,11 +52,13 @@ impl EngineConfig {
                 "max_sequences is 0, expected at least 1".into(),
             ));
         }
-        if self.max_batch_tokens < self.max_sequences {
+        if let Some(tokens) = self.max_batch_tokens
+            && tokens < self.max_sequences
+        {
             return Err(EngineError::Config(format!(
-                "max_batch_tokens is {}, expected at least max_sequences ({}): every running \
+                "max_batch_tokens is {tokens}, expected at least max_sequences ({}): every running \
                  sequence decodes one token per iteration",
-                self.max_batch_tokens, self.max_sequences
+                self.max_sequences
             )));
         }
         if self.queue_capacity > MAX_QUEUE {
@@ -69,6 +74,17 @@ impl EngineConfig {
             )));
         }
         Ok(())
+    }
+
+    /// Tokens of one iteration, for a model that computes so many at its best rate.
+    pub(super) fn budget(&self, efficient: usize) -> Budget {
+        match self.max_batch_tokens {
+            Some(all) => Budget { all, prompts: all },
+            None => Budget {
+                all: self.max_sequences.saturating_add(efficient),
+                prompts: efficient,
+            },
+        }
     }
 
     /// Blocks of the cache, for a model with this context and so many bytes a token, of those that
@@ -94,6 +110,22 @@ impl EngineConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prompts_move_while_every_place_decodes() {
+        let config = |max_sequences, max_batch_tokens| EngineConfig {
+            max_sequences,
+            max_batch_tokens,
+            ..EngineConfig::default()
+        };
+        let budget = |config: EngineConfig| {
+            let Budget { all, prompts } = config.budget(128);
+            (all, prompts)
+        };
+        assert_eq!(budget(config(4, None)), (132, 128));
+        assert_eq!(budget(config(4, Some(7))), (7, 7), "what is stated holds");
+        assert!(config(4, Some(3)).validate().is_err());
+    }
 
     #[test]
     fn the_cache_holds_what_the_places_can_use() {

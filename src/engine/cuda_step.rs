@@ -27,6 +27,11 @@ impl StepModel for CudaDecoder {
         Some(CudaDecoder::pool_bytes(self) as u64)
     }
 
+    /// Tensor cores outrun memory by far more than a processor does.
+    fn efficient_tokens(&self) -> usize {
+        512
+    }
+
     /// # Panics
     /// If there is no room for it, or the device does not come back: then the engine tries again.
     fn new_pool(&self, blocks: usize) -> CudaPool {

@@ -100,7 +100,7 @@ impl<A: Send + Sync + 'static> EngineHandle<A> {
             vocab_size: model.vocab_size(),
             context_length: model.context_length().min(blocks * BLOCK_TOKENS),
             blocks,
-            max_batch_tokens: config.max_batch_tokens,
+            max_batch_tokens: config.budget(model.efficient_tokens()).all,
         };
         let gate = Arc::new(Gate::new(bounds));
         gate.publish(|stats| stats.blocks_total = blocks);

@@ -4,9 +4,8 @@
 
 use std::collections::HashSet;
 
-use super::EngineConfig;
 use super::blocks::Blocks;
-use super::scheduler::{Grant, Need, schedule};
+use super::scheduler::{Budget, Grant, Need, schedule};
 use super::sequence::{Lookup, Sequence};
 use super::waiting::Waiting;
 
@@ -19,7 +18,7 @@ pub(super) struct Places<A> {
     pub(super) running: Vec<Sequence<A>>,
     waiting: Waiting<Sequence<A>>,
     max_sequences: usize,
-    max_batch_tokens: usize,
+    budget: Budget,
     /// Sequences admitted so far.
     admitted: u64,
     news: News,
@@ -45,13 +44,13 @@ pub(super) enum Plan {
 }
 
 impl<A> Places<A> {
-    pub(super) fn new(config: &EngineConfig, blocks: usize) -> Self {
+    pub(super) fn new(max_sequences: usize, budget: Budget, blocks: usize) -> Self {
         Self {
             blocks: Blocks::new(blocks),
             running: Vec::new(),
             waiting: Waiting::default(),
-            max_sequences: config.max_sequences,
-            max_batch_tokens: config.max_batch_tokens,
+            max_sequences,
+            budget,
             admitted: 0,
             news: News::default(),
         }
@@ -76,9 +75,18 @@ impl<A> Places<A> {
         std::mem::take(&mut self.news)
     }
 
-    /// Decides the next iteration: who is gone, who comes in, who runs, who has to give way.
+    /// Takes out everyone who finished, failed or went away. Their blocks are free already.
+    pub(super) fn take_gone(&mut self) -> Vec<Sequence<A>> {
+        self.waiting.retain(|sequence| !sequence.is_over());
+        let mut gone: Vec<_> = self.running.extract_if(.., |it| it.is_over()).collect();
+        for sequence in &mut gone {
+            sequence.release(&mut self.blocks);
+        }
+        gone
+    }
+
+    /// Decides the next iteration: who comes in, who runs, who has to give way.
     pub(super) fn plan(&mut self) -> Plan {
-        self.drop_the_gone();
         self.admit();
         let mut grants = self.schedule();
         let preempted = self.reserve(&mut grants);
@@ -90,19 +98,6 @@ impl<A> Places<A> {
             self.check_idle();
             Plan::Rest
         }
-    }
-
-    /// Frees the place and the blocks of everyone who finished, failed or went away.
-    fn drop_the_gone(&mut self) {
-        self.waiting.retain(|sequence| !sequence.is_over());
-        let blocks = &mut self.blocks;
-        self.running.retain_mut(|sequence| {
-            let over = sequence.is_over();
-            if over {
-                sequence.release(blocks);
-            }
-            !over
-        });
     }
 
     /// Gives free places to those who wait, as long as there are blocks for all that they and the
@@ -149,7 +144,7 @@ impl<A> Places<A> {
             self.news.lookup.hit += sequence.adopt(&mut self.blocks);
             needs.push(sequence.need(&mut claimed));
         }
-        schedule(&needs, self.max_batch_tokens)
+        schedule(&needs, self.budget)
     }
 
     /// Finds blocks for what was granted, the oldest first. Where there are none, somebody gives

@@ -52,9 +52,10 @@ impl<M: StepModel> Runner<M> {
         if config.kv_tokens.is_some() {
             model.populate(&pool);
         }
+        let budget = config.budget(model.efficient_tokens());
         Self {
             pool,
-            places: Places::new(config, blocks),
+            places: Places::new(config.max_sequences, budget, blocks),
             model,
             gate,
             logits: Vec::new(),
@@ -67,6 +68,12 @@ impl<M: StepModel> Runner<M> {
     pub(super) fn run(&mut self, inbox: &Receiver<Submission<M::Adapter>>) {
         loop {
             let has_handles = self.receive(inbox);
+            let gone = self.places.take_gone();
+            if !gone.is_empty() {
+                // Before they give up their permits: who sees that they are gone sees their blocks free.
+                self.publish(|_| ());
+                drop(gone);
+            }
             let plan = self.places.plan();
             let resting = matches!(plan, Plan::Rest);
             self.publish(|stats| {

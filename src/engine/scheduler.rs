@@ -29,7 +29,8 @@ impl Need {
             return self.rows;
         }
         if neutral == 0 {
-            return [budget, 0];
+            // in halves at last: a tail of few tokens would cost nearly what a full iteration does
+            return [budget.min(own.div_ceil(2)), 0];
         }
         let own = (own - 1).min(budget);
         [own, (neutral - 1).min(budget - own)]
@@ -45,12 +46,23 @@ pub(super) struct Grant {
     pub(super) rows: [usize; ROWS],
 }
 
-/// Shares `budget` tokens among sequences in order of age: first everyone who decodes, then
-/// prompts, oldest first, the last of them in part.
-pub(super) fn schedule(needs: &[Need], budget: usize) -> Vec<Grant> {
-    let mut left = budget;
+/// Tokens that one iteration may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) all: usize,
+    /// Of them, those of prompts.
+    pub(super) prompts: usize,
+}
+
+/// Shares tokens among sequences in order of age: first everyone who decodes, then prompts, oldest
+/// first, the last of them in part.
+pub(super) fn schedule(needs: &[Need], budget: Budget) -> Vec<Grant> {
+    let mut left = budget.all;
     let mut grants = Vec::with_capacity(needs.len());
     for decodes in [true, false] {
+        if !decodes {
+            left = left.min(budget.prompts);
+        }
         for (sequence, need) in needs.iter().enumerate() {
             if !need.ready || need.decodes() != decodes {
                 continue;
@@ -81,6 +93,10 @@ mod tests {
         ..DECODE
     };
 
+    const fn tokens(all: usize) -> Budget {
+        Budget { all, prompts: all }
+    }
+
     fn prompt(tokens: usize) -> Need {
         Need {
             rows: [tokens, 0],
@@ -89,7 +105,7 @@ mod tests {
     }
 
     fn check(needs: &[Need], budget: usize, expected: &[(usize, usize)]) {
-        let grants = schedule(needs, budget);
+        let grants = schedule(needs, tokens(budget));
         let got: Vec<_> = grants
             .iter()
             .map(|grant| (grant.sequence, grant.rows[0]))
@@ -108,6 +124,13 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_beyond_the_budget_ends_without_a_short_tail() {
+        check(&[prompt(30)], 8, &[(0, 8)]);
+        check(&[prompt(9)], 8, &[(0, 5)]);
+        check(&[prompt(9), prompt(9)], 8, &[(0, 5), (1, 3)]);
+    }
+
+    #[test]
     fn a_paused_sequence_takes_no_budget() {
         check(&[PAUSED, DECODE, prompt(4)], 3, &[(1, 1), (2, 2)]);
     }
@@ -117,7 +140,7 @@ mod tests {
         let mut needs = vec![DECODE; 7];
         needs.push(prompt(100));
         assert_eq!(
-            schedule(&needs, 8).last(),
+            schedule(&needs, tokens(8)).last(),
             Some(&Grant {
                 sequence: 7,
                 rows: [1, 0]
@@ -131,7 +154,11 @@ mod tests {
             rows: [own, neutral],
             ready: true,
         };
-        let rows = |need: Need, budget| schedule(&[need], budget).first().map(|grant| grant.rows);
+        let rows = |need: Need, budget| {
+            schedule(&[need], tokens(budget))
+                .first()
+                .map(|grant| grant.rows)
+        };
         assert_eq!(rows(guided(1, 1), 2), Some([1, 1]));
         assert_eq!(rows(guided(1, 1), 1), None);
         assert_eq!(rows(guided(5, 3), 8), Some([5, 3]));
@@ -144,15 +171,19 @@ mod tests {
         #[test]
         fn no_grant_is_empty_or_over_budget_and_rows_end_together(
             needs in prop::collection::vec((1usize..20, 0usize..20, any::<bool>()), 1..20),
-            budget in 2usize..60,
+            all in 2usize..60,
+            prompts in 2usize..60,
         ) {
             let needs: Vec<_> = needs
                 .into_iter()
                 .map(|(own, neutral, ready)| Need { rows: [own, neutral], ready })
                 .collect();
-            let grants = schedule(&needs, budget);
-            let total: usize = grants.iter().flat_map(|grant| grant.rows).sum();
-            prop_assert!(total <= budget);
+            let grants = schedule(&needs, Budget { all, prompts });
+            let total = |decodes: bool| -> usize {
+                let of = grants.iter().filter(|grant| needs[grant.sequence].decodes() == decodes);
+                of.flat_map(|grant| grant.rows).sum()
+            };
+            prop_assert!(total(true) + total(false) <= all && total(false) <= prompts);
             prop_assert_eq!(grants.is_empty(), needs.iter().all(|need| !need.ready));
             for grant in grants {
                 let need = needs[grant.sequence];

@@ -32,6 +32,12 @@ pub trait StepModel: Send + Sync + 'static {
         free_bytes().map(|free| free / 2)
     }
 
+    /// Tokens of one step from which on more do not make any of them cheaper. On a processor few
+    /// suffice for arithmetic, not memory, to be what takes the time.
+    fn efficient_tokens(&self) -> usize {
+        128
+    }
+
     /// A pool of so many blocks.
     fn new_pool(&self, blocks: usize) -> Self::Pool;
 

@@ -34,6 +34,7 @@ python="$work/venv/bin/python"
 export STEERSMAN="$binary"
 "$python" tests/e2e/clients.py
 "$python" tests/e2e/openapi_cases.py
+"$python" tests/e2e/tenants.py
 "$python" tests/e2e/soak.py 20
 "$python" tests/e2e/fine_tuning.py "$url"
 "$python" tests/e2e/story.py

@@ -18,7 +18,7 @@ fn load(name: &str) -> Arc<Decoder> {
 fn start(decoder: &Arc<Decoder>, max_sequences: usize, max_batch_tokens: usize) -> EngineHandle {
     let config = EngineConfig {
         max_sequences,
-        max_batch_tokens,
+        max_batch_tokens: Some(max_batch_tokens),
         queue_capacity: 16,
         ..EngineConfig::default()
     };
@@ -217,7 +217,7 @@ fn alone_equals_among_sixty_four_that_come_and_go_with_few_blocks() {
             .collect();
         let config = EngineConfig {
             max_sequences: 24,
-            max_batch_tokens: 60,
+            max_batch_tokens: Some(60),
             queue_capacity: 200,
             kv_tokens: Some(272),
             ..EngineConfig::default()

@@ -12,7 +12,7 @@ fn prompt(len: usize, variant: TokenId) -> Vec<TokenId> {
 fn config(max_sequences: usize, kv_tokens: usize) -> EngineConfig {
     EngineConfig {
         max_sequences,
-        max_batch_tokens: 64,
+        max_batch_tokens: Some(64),
         kv_tokens: Some(kv_tokens),
         ..EngineConfig::default()
     }
@@ -119,7 +119,7 @@ fn a_prompt_is_shared_while_it_is_computed_in_chunks() {
     let mock = Arc::new(Mock::default());
     let config = EngineConfig {
         max_sequences: 4,
-        max_batch_tokens: 10,
+        max_batch_tokens: Some(10),
         ..EngineConfig::default()
     };
     let engine = start(&mock, config);

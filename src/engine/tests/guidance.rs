@@ -55,7 +55,7 @@ fn guidance_equals_its_definition() {
     for max_batch_tokens in [2, 7, 64] {
         let config = EngineConfig {
             max_sequences: 2,
-            max_batch_tokens,
+            max_batch_tokens: Some(max_batch_tokens),
             ..EngineConfig::default()
         };
         let engine = start(&Arc::new(Mock::default()), config);
@@ -97,7 +97,7 @@ fn usage_counts_the_own_prompt_only() {
 fn a_guided_request_needs_room_for_both_rows() {
     let config = |max_batch_tokens| EngineConfig {
         max_sequences: 1,
-        max_batch_tokens,
+        max_batch_tokens: Some(max_batch_tokens),
         ..EngineConfig::default()
     };
     let engine = start(&Arc::new(Mock::default()), config(1));

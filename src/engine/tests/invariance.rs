@@ -69,7 +69,7 @@ fn random_config(rng: &mut ChaCha8Rng) -> EngineConfig {
     let max_sequences = rng.random_range(1..40);
     EngineConfig {
         max_sequences,
-        max_batch_tokens: max_sequences + rng.random_range(1..90),
+        max_batch_tokens: Some(max_sequences + rng.random_range(1..90)),
         queue_capacity: 100,
         kv_tokens: Some(rng.random_range(256..1200)),
         ..EngineConfig::default()
@@ -143,7 +143,7 @@ fn alone_equals_among_sixty_four() {
 fn check_shapes(mock: &Mock, config: &EngineConfig) {
     for shape in mock.shapes.lock().unwrap().iter() {
         assert!(
-            shape.spans.iter().sum::<usize>() <= config.max_batch_tokens,
+            shape.spans.iter().sum::<usize>() <= config.max_batch_tokens.unwrap(),
             "{shape:?}"
         );
         // One guided sequence always may run, with its two rows.
@@ -192,7 +192,7 @@ fn completions_come_in_the_order_of_their_requests() {
     // Far fewer places than requests: the queue is fed as it drains.
     let config = EngineConfig {
         max_sequences: 3,
-        max_batch_tokens: 16,
+        max_batch_tokens: Some(16),
         queue_capacity: 2,
         ..EngineConfig::default()
     };
@@ -219,7 +219,7 @@ fn a_prompt_in_chunks_equals_a_whole_one() {
     for max_batch_tokens in [1, 2, 7, 33, 99, 100, 101] {
         let config = EngineConfig {
             max_sequences: 1,
-            max_batch_tokens,
+            max_batch_tokens: Some(max_batch_tokens),
             queue_capacity: 0,
             ..EngineConfig::default()
         };

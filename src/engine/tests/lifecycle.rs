@@ -9,7 +9,7 @@ use crate::model::BLOCK_TOKENS;
 fn small(max_sequences: usize, queue_capacity: usize) -> EngineConfig {
     EngineConfig {
         max_sequences,
-        max_batch_tokens: 64,
+        max_batch_tokens: Some(64),
         queue_capacity,
         ..EngineConfig::default()
     }

@@ -43,15 +43,25 @@ fn hold(tokens: Vec<Exact>, share: f32, nearest: &mut f64) -> Vec<Exact> {
     let share = f64::from(share);
     let total: f64 = tokens.iter().map(|token| token.1).sum();
     let mut held = 0.0;
-    let mut kept = Vec::new();
-    for token in tokens {
+    let mut kept = 0_usize;
+    for token in &tokens {
         *nearest = nearest.min((held / total - share).abs());
         if held / total < share {
-            kept.push(token);
+            kept += 1;
         }
         held += token.1;
     }
-    kept
+    let edge = kept
+        .checked_sub(1)
+        .and_then(|last| tokens.windows(2).nth(last));
+    if let Some([last, next]) = edge {
+        // weights that single precision may hold for equal: then the lower id comes first
+        let apart = (last.1 - next.1).abs();
+        if apart > 0.0 && apart < 1e-6 {
+            *nearest = 0.0;
+        }
+    }
+    tokens[..kept].to_vec()
 }
 
 /// The share of the mass whose surprise is nearest to the entropy, by a full sort.

@@ -16,7 +16,7 @@ pub(super) fn load(name: &str) -> Arc<CudaDecoder> {
 pub(super) fn start(decoder: &Arc<CudaDecoder>, max_sequences: usize) -> EngineHandle {
     let config = EngineConfig {
         max_sequences,
-        max_batch_tokens: 48,
+        max_batch_tokens: Some(48),
         kv_tokens: Some(400),
         ..EngineConfig::default()
     };

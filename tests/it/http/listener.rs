@@ -191,7 +191,7 @@ async fn connections_beyond_the_limit_get_503_and_places_come_free() {
     let refused = server.send(request).await;
     refused.check(503, "too_many_connections");
     assert!(refused.head.contains("retry-after: 1"), "{}", refused.head);
-    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(started.elapsed() < Duration::from_secs(5));
     // those inside are served as before
     let first = &mut held[0];
     first
