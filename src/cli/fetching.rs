@@ -138,11 +138,11 @@ impl FetchWatcher for Shown {
             state.planned += bytes;
             state.planned
         };
-        let line = format!("fetching {}: {}", self.name, DecimalBytes(bytes));
-        self.aside(|| self.lines.say(&line));
         if let Some(bar) = &self.bar {
             bar.set_length(planned);
         }
+        let line = format!("fetching {}: {}", self.name, DecimalBytes(bytes));
+        self.aside(|| self.lines.say(&line));
     }
 
     fn reached(&self, bytes: u64) {
