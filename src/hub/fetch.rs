@@ -86,10 +86,11 @@ impl Hub {
         loop {
             match listing(&self.client, name).await {
                 // what is here need not wait for a network that is not
-                Err(failure) if !matches!(failure, CallError::Unreachable { .. }) => {
-                    tries.after(failure, &name.to_string(), watcher).await?;
+                answered @ (Ok(_)
+                | Err(CallError::Unreachable { .. } | CallError::Silent { .. })) => {
+                    return answered;
                 }
-                answered => return answered,
+                Err(failure) => tries.after(failure, &name.to_string(), watcher).await?,
             }
         }
     }
