@@ -9,11 +9,13 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::fetching::{self, Lines};
 use crate::engine::{EngineConfig, EngineError, EngineHandle};
 use crate::eval::EvalError;
 use crate::eval::report::Findings;
 use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
 use crate::gguf::{GgufFile, is_gguf};
+use crate::hub::HubError;
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
 use crate::rewards::RewardError;
 use crate::service::{LoadError, ModelFolder};
@@ -33,8 +35,8 @@ use crate::types::TokenId;
     steersman evaluate --model models/demo --policy assistant --prompts tests/e2e/prompts.jsonl \
     --grid 5 --out report")]
 pub struct EvaluateArgs {
-    /// The model: a folder, or a GGUF file, whose policies lie beside it.
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
+    /// The model: a folder, or a GGUF file, whose policies lie beside it, or a model of the hub.
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf|ORG/NAME")]
     pub model: PathBuf,
     /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
     /// says what each trades. Rewards always compute in f32.
@@ -134,6 +136,9 @@ pub struct EvaluateArgs {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
+    /// The model could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The model could not be loaded.
     #[error("model")]
     Model(#[from] ModelError),
@@ -180,6 +185,10 @@ struct Bench {
 
 /// Makes the evaluation and writes the report.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
+    let args = &EvaluateArgs {
+        model: fetching::located_now(&args.model, Lines::Printed)?,
+        ..args.clone()
+    };
     let (decoder, encoder) = load(args)?;
     let (folder, has_adapter) = policy_folder(args)?;
     let manifest =

@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod evaluate;
+mod fetching;
 mod generate;
 mod health;
 mod inspect;

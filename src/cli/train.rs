@@ -10,7 +10,9 @@ use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::fetching::{self, Lines};
 use super::mlflow::MlflowArgs;
+use crate::hub::HubError;
 use crate::service::run_watched;
 use crate::tracking::{Tracked, TrackingError};
 use crate::training::TrainingError;
@@ -48,6 +50,9 @@ pub struct TrainArgs {
 /// Why a job could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
+    /// The model could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The job's own reason.
     #[error(transparent)]
     Training(#[from] TrainingError),
@@ -58,7 +63,9 @@ pub enum TrainError {
 
 /// Runs the job to its end or until it is interrupted.
 pub fn run(args: &TrainArgs) -> Result<(), TrainError> {
-    let job = Job::load(&args.config)?;
+    let mut job = Job::load(&args.config)?;
+    let model = fetching::located_now(&job.section().model, Lines::Printed)?;
+    job.section_mut().model = model;
     let mlflow = args.mlflow.settings()?;
     let tracker = mlflow.as_ref().map(|mlflow| (mlflow, tracked(&job)));
     let plain = args.plain || !std::io::stderr().is_terminal();

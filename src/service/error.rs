@@ -238,7 +238,8 @@ pub enum LoadError {
     /// The path is neither a folder nor a GGUF file.
     #[error(
         "{} is not a folder, and no GGUF file; --model takes a folder with config.json, \
-         tokenizer.json and model.safetensors, or a file that ends in .gguf",
+         tokenizer.json and model.safetensors, a file that ends in .gguf, or a model of the hub as in \
+         Qwen/Qwen2.5-0.5B-Instruct",
         .0.display()
     )]
     NotAFolder(PathBuf),
