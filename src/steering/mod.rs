@@ -6,6 +6,7 @@ mod error;
 mod manifest;
 mod objective;
 mod posterior;
+mod prior;
 mod targets;
 mod weights;
 
@@ -15,5 +16,6 @@ pub use error::{ManifestError, WeightError};
 pub use manifest::{BaseRef, NormalizerStats, SteeringManifest};
 pub use objective::{Objective, ObjectiveSet};
 pub use posterior::{Question, WeightPosterior};
+pub use prior::WeightPrior;
 pub use targets::{TargetRange, TargetRule};
 pub use weights::{WeightVector, parse_pairs};
