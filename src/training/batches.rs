@@ -31,6 +31,8 @@ enum Item {
 /// A dialogue that carries weights.
 struct Conditioned {
     turns: Vec<Message>,
+    /// Parallel to `turns`.
+    trained: Vec<bool>,
     /// What the answer is worth, in the objectives' order.
     scores: Vec<f32>,
     /// Which conditioning says how.
@@ -99,11 +101,19 @@ impl<'a> TextSet<'a> {
         let encoded: Vec<Vec<Item>> = rows
             .into_par_iter()
             .map(|row| match (row, conditioning) {
-                (TextRow::Dialogue { turns, scores }, Some(conditioning)) => {
+                (
+                    TextRow::Dialogue {
+                        turns,
+                        trained,
+                        scores,
+                    },
+                    Some(conditioning),
+                ) => {
                     let objectives = self.conditionings[conditioning].objectives.iter();
                     let score = |name: &String| scores.get(name).copied().unwrap_or(0.0);
                     Ok(vec![Item::Conditioned(Conditioned {
                         turns,
+                        trained,
                         scores: objectives.map(|objective| score(&objective.name)).collect(),
                         conditioning,
                     })])
@@ -148,7 +158,9 @@ impl<'a> TextSet<'a> {
             let weights = drawn.rounded(settings.conditioning.decimals);
             span = Some(settings.conditioning.render(objectives, &weights));
         }
-        let (tokens, targets) = self.encoder.encode_dialogue(&item.turns, span.as_ref())?;
+        let (tokens, targets) =
+            self.encoder
+                .encode_turns(&item.turns, |turn| item.trained[turn], span.as_ref())?;
         Ok(cut(tokens, targets, self.max_tokens))
     }
 }
@@ -167,6 +179,16 @@ pub fn read_test(
     Ok(sequences)
 }
 
+/// Tokens of each sequence that a row makes.
+pub(super) fn lengths(
+    encoder: &PromptEncoder,
+    row: &TextRow,
+    max_tokens: usize,
+) -> Result<Vec<usize>, TrainingError> {
+    let sequences = encode(encoder, row, max_tokens)?;
+    Ok(sequences.iter().map(|s| s.tokens.len()).collect())
+}
+
 /// A row's sequences. Plain text is trained on wholly, from the beginning token to the end token,
 /// and cut into pieces; pieces after the first start where the one before ended.
 fn encode(
@@ -175,8 +197,8 @@ fn encode(
     max_tokens: usize,
 ) -> Result<Vec<TrainSequence>, TrainingError> {
     match row {
-        TextRow::Dialogue { turns, .. } => {
-            let (tokens, targets) = encoder.encode_dialogue(turns, None)?;
+        TextRow::Dialogue { turns, trained, .. } => {
+            let (tokens, targets) = encoder.encode_turns(turns, |turn| trained[turn], None)?;
             Ok(vec![cut(tokens, targets, max_tokens)])
         }
         TextRow::Text(text) => {
