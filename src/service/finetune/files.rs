@@ -194,7 +194,7 @@ impl App {
 }
 
 /// Runs what reads and writes whole files beside the async threads.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FineTuningError> + Send + 'static,
 ) -> Result<T, FineTuningError> {
     let done = tokio::task::spawn_blocking(work).await;

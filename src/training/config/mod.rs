@@ -21,7 +21,7 @@ pub use parts::{
     LoraSection, OptimizerSettings, PolicySettings, SaveDtype, ScheduleKind, TrainWhat,
 };
 pub use reward_model::{LengthPenalty, PairData, RewardModelJob, SplitHalf};
-pub use supervised::{StartFrom, SupervisedJob, TextData, TextSource, WarmUp};
+pub use supervised::{DEFAULT_MAX_TOKENS, StartFrom, SupervisedJob, TextData, TextSource, WarmUp};
 
 use super::TrainingError;
 
