@@ -4,13 +4,16 @@ mod reward_model;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::error::{LoadError, chain};
-use super::folder::{ModelFolder, PolicyFolder};
+use super::first_token::check_answers;
+use super::folder::ModelFolder;
 use super::policy::{BaseParts, LivePolicy};
-use crate::model::{Decoder, Dtype};
+use crate::engine::{EngineConfig, EngineHandle};
+use crate::model::{BLOCK_TOKENS, Decoder, Dtype};
 use crate::text::PromptEncoder;
 
 /// A model, looked at as closely as `serve` would.
@@ -65,6 +68,16 @@ impl Inspection {
             Err(error) => return self.refuse(&error),
         }
         self.describe_base(&decoder, &encoder);
+        let decoder = Arc::new(decoder);
+        let small = EngineConfig {
+            max_sequences: 1,
+            kv_tokens: Some(2 * BLOCK_TOKENS),
+            ..EngineConfig::default()
+        };
+        let engine = match EngineHandle::start(Arc::clone(&decoder), small) {
+            Ok(engine) => engine,
+            Err(error) => return self.refuse(&LoadError::Engine(error)),
+        };
         let hash = match weights.hash() {
             Ok(hash) => hash,
             Err(error) => return self.refuse(&error),
@@ -79,7 +92,15 @@ impl Inspection {
             weights: weights.path(),
         };
         for (index, policy) in folder.policies.iter().enumerate() {
-            self.describe_policy(policy, index == folder.default, &base);
+            match LivePolicy::load(policy, &base) {
+                Ok(policy) => {
+                    self.describe_policy(&policy, index == folder.default);
+                    if let Err(error) = check_answers(&engine, &encoder, &policy) {
+                        self.refuse(&error);
+                    }
+                }
+                Err(error) => self.refuse(&error),
+            }
         }
     }
 
@@ -115,11 +136,7 @@ impl Inspection {
         }
     }
 
-    fn describe_policy(&mut self, folder: &PolicyFolder, is_default: bool, base: &BaseParts<'_>) {
-        let policy = match LivePolicy::load(folder, base) {
-            Ok(policy) => policy,
-            Err(error) => return self.refuse(&error),
-        };
+    fn describe_policy(&mut self, policy: &LivePolicy, is_default: bool) {
         let adapter = if policy.adapter.is_some() {
             ", with an adapter"
         } else {

@@ -30,4 +30,5 @@ mod sweep;
 mod tokens;
 #[cfg(feature = "otel")]
 mod traces;
+mod unservable;
 mod weights;
