@@ -86,9 +86,30 @@ impl ConditioningTemplate {
 
     /// The span that tells these weights; equal after rounding is equal text.
     pub fn render(&self, objectives: &ObjectiveSet, weights: &WeightVector) -> ControlSpan {
+        self.write(objectives, &weights.units(self.decimals))
+    }
+
+    /// The spans of all weights that are written differently; where these are very many, of those on
+    /// the finest coarser grid, all weight on one objective included.
+    pub fn spans(&self, objectives: &ObjectiveSet) -> Vec<ControlSpan> {
+        let units = 10u32.pow(self.decimals);
+        let edges = (1..=units).rev().filter(|edge| units % edge == 0);
+        let few = |edge: &u32| grid_points(*edge, objectives.len()) <= MOST_SPANS;
+        let edge = edges.into_iter().find(few).unwrap_or(1);
+        let write = |mut parts: Vec<u32>| {
+            parts.iter_mut().for_each(|part| *part *= units / edge);
+            self.write(objectives, &parts)
+        };
+        sums(edge, objectives.len())
+            .into_iter()
+            .map(write)
+            .collect()
+    }
+
+    /// `units` are whole ones of the last decimal.
+    fn write(&self, objectives: &ObjectiveSet, units: &[u32]) -> ControlSpan {
         let decimals = self.decimals as usize;
         let scale = f64::from(10u32.pow(self.decimals));
-        let units = weights.units(self.decimals);
         let units_of = |name: &str| {
             let place = objectives.iter().position(|o| o.name == name);
             place.map_or(0, |place| units[place])
@@ -105,6 +126,28 @@ impl ConditioningTemplate {
             placement: self.placement,
         }
     }
+}
+
+/// Most spans that are written out.
+const MOST_SPANS: f64 = 20_000.0;
+
+/// How many `sums` there are.
+fn grid_points(edge: u32, objectives: usize) -> f64 {
+    (1..objectives).fold(1.0, |points, k| {
+        points * (f64::from(edge) + k as f64) / k as f64
+    })
+}
+
+/// Every way to write `total` as an ordered sum of `count` whole numbers.
+fn sums(total: u32, count: usize) -> Vec<Vec<u32>> {
+    if count <= 1 {
+        return vec![vec![total]; count];
+    }
+    let with_first = |first: u32| {
+        let rest = sums(total - first, count - 1).into_iter();
+        rest.map(move |rest| [vec![first], rest].concat())
+    };
+    (0..=total).flat_map(with_first).collect()
 }
 
 /// A part of a template.
@@ -168,6 +211,28 @@ mod tests {
             decimals,
             placement: Placement::PromptEnd,
         }
+    }
+
+    #[test]
+    fn all_spans_are_those_of_all_weights() {
+        let objectives = objectives();
+        let bodies = |text: &str, decimals: u32| -> Vec<String> {
+            let spans = template(text, decimals).spans(&objectives);
+            spans.into_iter().map(|span| span.body).collect()
+        };
+        let words = bodies("{brevity:a} {detail:b c}", 0);
+        assert_eq!(words, [" b c", "a "]);
+        let tenths = bodies("{brevity} {detail}", 1);
+        assert_eq!(tenths.len(), 11);
+        for tenth in 0..=10 {
+            let weights = [f64::from(tenth), f64::from(10 - tenth)];
+            let weights = objectives.from_ordered(&weights).unwrap();
+            let span = template("{brevity} {detail}", 1).render(&objectives, &weights);
+            assert!(tenths.contains(&span.body), "{}", span.body);
+        }
+        // 1001 would be, and 20,000 are allowed; of three objectives 501,501
+        assert_eq!(bodies("{brevity} {detail}", 3).len(), 1001);
+        assert_eq!(grid_points(1000, 3), 501_501.0);
     }
 
     #[test]
