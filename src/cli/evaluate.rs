@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
+use super::fetching::{self, Lines};
 use crate::engine::{EngineConfig, EngineError, EngineHandle};
 use crate::eval::EvalError;
 use crate::eval::report::Findings;
 use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
 use crate::gguf::{GgufFile, is_gguf};
+use crate::hub::HubError;
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
 use crate::rewards::RewardError;
 use crate::service::{LoadError, ModelFolder};
@@ -32,8 +35,8 @@ use crate::types::TokenId;
     steersman evaluate --model models/demo --policy assistant --prompts tests/e2e/prompts.jsonl \
     --grid 5 --out report")]
 pub struct EvaluateArgs {
-    /// The model: a folder, or a GGUF file, whose policies lie beside it.
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
+    /// The model: a folder, or a GGUF file, whose policies lie beside it, or a model of the hub.
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf|ORG/NAME")]
     pub model: PathBuf,
     /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
     /// says what each trades. Rewards always compute in f32.
@@ -42,52 +45,91 @@ pub struct EvaluateArgs {
     /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one
     /// the default of its policies.json, or else the model itself, which then needs a
     /// steering.json.
-    #[arg(long, value_name = "NAME|DIR")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_POLICY", value_name = "NAME|DIR")]
     pub policy: Option<String>,
     /// What to compare with: `off` (the model with the adapter off), `none`, or an adapter folder.
-    #[arg(long, value_name = "off|none|DIR", default_value = "off")]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_BASELINE",
+        value_name = "off|none|DIR",
+        default_value = "off"
+    )]
     pub baseline: String,
     /// Prompts that were not trained on: JSONL, or JSONL.zst, of rows
     /// `{"prompt": [{"role": "user", "content": "..."}]}`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_PROMPTS", value_name = "FILE")]
     pub prompts: PathBuf,
     /// Points per edge of the weight grid: with 11 each weight goes by tenths. Two objectives give
     /// N points, three N(N+1)/2, and every prompt is answered at each of them.
-    #[arg(long, value_name = "N", default_value_t = 11)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_GRID",
+        value_name = "N",
+        default_value_t = 11
+    )]
     pub grid: usize,
     /// Folder of the report, made if need be; a report that is there is overwritten.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_OUT", value_name = "DIR")]
     pub out: PathBuf,
     /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards, as
     /// recipes/demo/judges-facts.toml; a file that it names and that is not there from the working
     /// directory is looked for beside it. Without it the rewards that the policy was trained on, and
     /// no outside judge.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_REWARDS", value_name = "FILE")]
     pub rewards: Option<PathBuf>,
     /// More prompts, rows with `"safe": true` or `false` (as of XSTest), on which refusals are
     /// counted.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_REFUSAL_PROMPTS", value_name = "FILE")]
     pub refusal_prompts: Option<PathBuf>,
     /// Use only the first N prompts; fewer are faster and less certain.
-    #[arg(long, value_name = "N")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_LIMIT", value_name = "N")]
     pub limit: Option<usize>,
     /// Most tokens of an answer.
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_MAX_TOKENS",
+        value_name = "N",
+        default_value_t = 128
+    )]
     pub max_tokens: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_TEMPERATURE",
+        value_name = "T",
+        default_value_t = 0.7
+    )]
     pub temperature: f32,
     /// Draw among the likeliest tokens only, which have this share of the probability; 1 is off.
-    #[arg(long, value_name = "P", default_value_t = 0.9)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_TOP_P",
+        value_name = "P",
+        default_value_t = 0.9
+    )]
     pub top_p: f32,
     /// Fixes every answer: the same seed draws the same.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_SEED",
+        value_name = "N",
+        default_value_t = 0
+    )]
     pub seed: u64,
     /// Show the answers to the first N prompts in the report, at every weight.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_SAMPLES",
+        value_name = "N",
+        default_value_t = 3
+    )]
     pub samples: usize,
     /// Write the summary into the policy's steering.json, where the server reads it.
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_RECORD",
+        value_parser = BoolishValueParser::new()
+    )]
     pub record: bool,
 }
 
@@ -95,6 +137,9 @@ pub struct EvaluateArgs {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
+    /// The model could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The model could not be loaded.
     #[error("model")]
     Model(#[from] ModelError),
@@ -141,6 +186,10 @@ struct Bench {
 
 /// Makes the evaluation and writes the report.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
+    let args = &EvaluateArgs {
+        model: fetching::located_now(&args.model, Lines::Printed)?,
+        ..args.clone()
+    };
     let (decoder, encoder) = load(args)?;
     let (folder, has_adapter) = policy_folder(args)?;
     let manifest =

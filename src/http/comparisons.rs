@@ -87,7 +87,8 @@ pub(super) struct PosteriorBody {
     /// Of each interval.
     #[schema(example = 0.9)]
     probability: f64,
-    /// How many comparisons it rests on: the latest 1000 under this model.
+    /// How many comparisons it rests on: the latest 1000 under this model since weights were last set
+    /// by hand.
     comparisons: usize,
 }
 
@@ -143,8 +144,8 @@ pub(super) struct ComparisonSuggestion {
 
 /// Take in that of two answers this profile's user preferred one.
 ///
-/// The profile's weights become the mean of their posterior over all its comparisons. Weights that
-/// were set by hand count for nothing in it: the first comparison replaces them.
+/// The profile's weights become the mean of their posterior. Before it are the weights that were last
+/// set by hand (Dirichlet, with them as its mean), and in it the comparisons since then.
 #[utoipa::path(
     post,
     path = "/v1/profiles/{id}/comparisons",

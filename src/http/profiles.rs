@@ -35,7 +35,7 @@ pub(super) struct ProfileBody {
     description: String,
     /// 1 when it is new, one more with each change; also the `etag`.
     version: i64,
-    /// How many comparisons it has learned from.
+    /// How many comparisons it has learned from since its weights were last set by hand.
     comparisons: i64,
     /// Seconds since 1970.
     created_at: i64,

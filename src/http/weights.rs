@@ -140,8 +140,8 @@ pub(super) struct Steering {
     /// The weights that the policy was told: rounded to the precision it was trained with.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
     encoded: NamedNumbers,
-    /// Who asked: `body`, `header`, `profile`, `model` (the suffix), `user` (a profile), `key`
-    /// (its default profile), or `default` (the checkpoint).
+    /// Who asked: `body`, `header`, `profile`, `model` (the suffix), `metadata`, `user` (a profile),
+    /// `key` (its default profile), or `default` (the checkpoint).
     source: &'static str,
     /// The version of the policy that answered.
     policy_version: String,

@@ -1,8 +1,8 @@
 //! Learns a profile's weights from choices: of these two answers its user preferred that one.
 //!
 //! The rewards of both answers are normalised as the policy was trained, and the weights become
-//! the mean of their posterior over all of the profile's latest choices. Texts are scored and
-//! forgotten.
+//! the mean of their posterior: what was set by hand, and the latest choices since then. Texts are
+//! scored and forgotten.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::policy::LivePolicy;
 use super::profiles::{Profile, changed, written};
 use super::scoring::{Scored, score};
 use super::selector::Selector;
-use crate::steering::{Question, SteeringManifest, WeightPosterior};
+use crate::steering::{Question, SteeringManifest, WeightPosterior, WeightPrior};
 use crate::store::{ComparisonRow, ProfileDraft, StoreError};
 use crate::text::TextError;
 use crate::types::Message;
@@ -101,8 +101,9 @@ impl App {
             created_at: now(),
         };
         for _ in 0..TRIES {
-            let version = self.profile(profile).await?.version;
-            let belief = self.belief(&policy, profile, Some(&row)).await?;
+            let now_there = self.profile(profile).await?;
+            let version = now_there.version;
+            let belief = self.belief(&policy, &now_there, Some(&row)).await?;
             let learned = ProfileDraft {
                 id: profile.to_owned(),
                 weights: written(&belief.mean),
@@ -130,7 +131,7 @@ impl App {
         model: Option<&str>,
         candidates: ComparedAnswers,
     ) -> Result<(Question, Belief), RequestError> {
-        self.profile(profile).await?;
+        let profile = self.profile(profile).await?;
         let policy = self.policy_of_comparison(model)?;
         let manifest = manifest_of(&policy)?;
         let rewards = self.rewards_of(&policy, candidates).await?;
@@ -142,11 +143,11 @@ impl App {
             return Err(RequestError::invalid("candidates", problem));
         }
         let normal: Vec<_> = rewards.iter().map(|r| normalised(manifest, r)).collect();
-        let choices = self.choices(&policy, profile, None).await?;
-        let (names, objectives) = (names(manifest), manifest.objectives.len());
+        let choices = self.choices(&policy, &profile.id, None).await?;
+        let (names, prior) = (names(manifest), prior(manifest, &profile));
         // milliseconds, but more than an event loop should wait
         let asked = tokio::task::spawn_blocking(move || {
-            let posterior = WeightPosterior::of(objectives, &choices);
+            let posterior = WeightPosterior::of(&prior, &choices);
             let belief = Belief::of(&names, &posterior, choices.len());
             (posterior.next_question(&normal), belief)
         });
@@ -222,18 +223,18 @@ impl App {
         score(suite, prompt, measured).await
     }
 
-    /// What a profile's choices, and one more, say of its weights.
+    /// What a profile's stated weights, its choices since, and one more, say of its weights.
     async fn belief(
         &self,
         policy: &Arc<LivePolicy>,
-        profile: &str,
+        profile: &Profile,
         latest: Option<&ComparisonRow>,
     ) -> Result<Belief, RequestError> {
         let manifest = manifest_of(policy)?;
-        let choices = self.choices(policy, profile, latest).await?;
-        let (names, objectives) = (names(manifest), manifest.objectives.len());
+        let choices = self.choices(policy, &profile.id, latest).await?;
+        let (names, prior) = (names(manifest), prior(manifest, profile));
         let belief = tokio::task::spawn_blocking(move || {
-            let posterior = WeightPosterior::of(objectives, &choices);
+            let posterior = WeightPosterior::of(&prior, &choices);
             Belief::of(&names, &posterior, choices.len())
         });
         Ok(belief
@@ -291,6 +292,20 @@ fn rounded(weight: f64) -> f64 {
 fn names(manifest: &SteeringManifest) -> Vec<String> {
     let objectives = manifest.objectives.iter();
     objectives.map(|objective| objective.name.clone()).collect()
+}
+
+/// What is held of a profile's weights before any choice: those that were set by hand, where they
+/// weigh any of these objectives.
+fn prior(manifest: &SteeringManifest, profile: &Profile) -> WeightPrior {
+    let stated = profile.stated_weights.as_deref().unwrap_or_default();
+    let weight = |name: &str| {
+        stated
+            .iter()
+            .find(|(n, _)| n == name)
+            .map_or(0.0, |(_, w)| *w)
+    };
+    let each = manifest.objectives.iter();
+    WeightPrior::around(&each.map(|o| weight(&o.name)).collect::<Vec<_>>())
 }
 
 fn manifest_of(policy: &LivePolicy) -> Result<&SteeringManifest, RequestError> {

@@ -24,12 +24,12 @@ pub enum RequestError {
         known: String,
     },
     /// No such profile.
-    #[error("no profile is named `{name}` ({from}); GET /v1/profiles lists them")]
+    #[error("no profile is named `{name}`{}; GET /v1/profiles lists them", by(*.from))]
     ProfileNotFound {
         /// What the caller named.
         name: String,
-        /// Where.
-        from: WeightsSource,
+        /// Where; `None` is the request's path.
+        from: Option<WeightsSource>,
     },
     /// A profile is not of the version that the caller expects.
     #[error("the profile `{id}` {found}, expected {expected}; read it again and repeat the change")]
@@ -217,6 +217,11 @@ impl From<EngineError> for RequestError {
     }
 }
 
+/// Who named something, behind its name.
+fn by(from: Option<WeightsSource>) -> String {
+    from.map_or_else(String::new, |from| format!(" ({from})"))
+}
+
 impl RequestError {
     /// A field that is out of range or of the wrong form.
     pub fn invalid(param: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -233,7 +238,8 @@ pub enum LoadError {
     /// The path is neither a folder nor a GGUF file.
     #[error(
         "{} is not a folder, and no GGUF file; --model takes a folder with config.json, \
-         tokenizer.json and model.safetensors, or a file that ends in .gguf",
+         tokenizer.json and model.safetensors, a file that ends in .gguf, or a model of the hub as in \
+         Qwen/Qwen2.5-0.5B-Instruct",
         .0.display()
     )]
     NotAFolder(PathBuf),

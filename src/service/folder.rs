@@ -11,6 +11,7 @@ use super::error::LoadError;
 use super::selector::DEFAULT_MODEL;
 use super::weights::Weights;
 use crate::gguf::is_gguf;
+use crate::hub::name_of_snapshot;
 
 /// The file that makes a folder a steerable policy.
 pub const MANIFEST_FILE: &str = "steering.json";
@@ -64,9 +65,10 @@ impl ModelFolder {
             })
         };
         if is_gguf(path) && path.is_file() {
-            let file = whole(path)?;
-            // whatever is a file lies in a folder
-            let root = file.parent().unwrap_or(Path::new("/")).to_owned();
+            let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let root = whole(parent.unwrap_or(Path::new(".")))?;
+            // the file may be a link to one that has a hash for its name
+            let file = root.join(path.file_name().unwrap_or_default());
             let id = base_id(file.file_stem().unwrap_or_default());
             return Self::list(root, id, Weights::Gguf(file));
         }
@@ -75,7 +77,8 @@ impl ModelFolder {
         }
         check_weights(path)?;
         let root = whole(path)?;
-        let id = base_id(root.file_name().unwrap_or_default());
+        let own = root.file_name().unwrap_or_default();
+        let id = base_id(name_of_snapshot(&root).map_or(own, OsStr::new));
         Self::list(root.clone(), id, Weights::Folder(root))
     }
 

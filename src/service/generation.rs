@@ -11,9 +11,11 @@ use super::lifecycle::Phase;
 use super::offer::{RawWeights, WeightsOffers, WeightsSource};
 use super::policy::LivePolicy;
 use super::prompt::{Encoding, PromptInput, PromptTokens};
+use super::remarks::Remarkable;
 use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput, seed_of};
 use super::selector::{Selector, Suffix};
+use super::truncation::TruncationInput;
 use crate::engine::{EngineError, GenerationRequest, Guidance};
 use crate::telemetry::Timeline;
 use crate::text::GrammarSource;
@@ -39,12 +41,16 @@ pub struct GenerationInput {
     pub header_weights: Option<RawWeights>,
     /// The body's `profile`.
     pub profile: Option<String>,
+    /// Weights of the body's `metadata.objectives`.
+    pub metadata_weights: Option<RawWeights>,
     /// OpenAI's `user`.
     pub user: Option<String>,
     /// Who asks.
     pub access: Access,
     /// How tokens are chosen.
     pub sampling: SamplingInput,
+    /// How prompts are shortened.
+    pub truncation: Option<TruncationInput>,
     /// Answers to each prompt.
     pub n: Option<u64>,
     /// How far beyond its weights the policy is pushed, away from equal weights; 1 is not at all.
@@ -139,10 +145,12 @@ impl App {
     pub async fn generate(&self, input: GenerationInput) -> Result<Answers, RequestError> {
         self.check_serving()?;
         let n = input.check()?;
+        let remarkable = Remarkable::of(input.user.as_deref(), &input.prompts);
         let offers = WeightsOffers {
             body: input.body_weights,
             header: input.header_weights,
             profile: input.profile,
+            metadata: input.metadata_weights,
             user: input.user,
         };
         let steered = self
@@ -157,8 +165,10 @@ impl App {
             prompts: input.prompts,
             spans,
             most: Some(self.context_length()),
+            truncation: self.truncation(input.truncation, &input.sampling)?,
         };
         let prompts = self.encode(encoding, &steered.policy).await?;
+        let remarks = remarkable.remarks(self, &steered, &prompts);
         let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let seed = input.sampling.seed_or_drawn();
         let mut sequences = Vec::with_capacity(prompts.len() * n);
@@ -183,7 +193,9 @@ impl App {
         };
         let choices = self.start(sequences, &together)?;
         steered.access.charge_tokens(prompt_tokens);
-        Ok(Answers::new(self, steered, choices, n))
+        let mut answers = Answers::new(self, steered, choices, n);
+        answers.remarks = remarks;
+        Ok(answers)
     }
 
     /// Refuses new work once the process is about to end.

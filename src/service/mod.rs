@@ -27,6 +27,7 @@ mod profiles;
 mod promotion;
 mod prompt;
 mod readiness;
+mod remarks;
 mod resolve;
 mod sampling;
 mod scoring;
@@ -34,6 +35,7 @@ mod selector;
 mod structured;
 mod sweep;
 mod tokens;
+mod truncation;
 mod turns;
 mod under_way;
 mod watched;
@@ -44,7 +46,7 @@ pub use crate::jobs::{JobStatus, JobTrouble};
 pub use crate::model::{Device, Dtype, UnknownDtype};
 pub use crate::registry::RegistryError;
 pub use crate::store::JobTurn;
-pub use crate::text::GrammarSource;
+pub use crate::text::{GrammarSource, Side};
 pub use access::{Access, AccessError, OpenToAll, Scope, WeightRange, may_listen};
 pub use answer::{AnswerEvent, AnswerToken};
 pub use answers::{Answers, WholeAnswer};
@@ -52,9 +54,9 @@ pub use app::{App, ServiceSettings};
 pub use comparisons::{Belief, ComparedAnswers, Learned, MAX_CANDIDATES, RawRewards};
 pub use error::{LoadError, RequestError, chain};
 pub use finetune::{
-    CheckpointInfo, EventInfo, FileInfo, FileIntake, FileOrder, FineTuning, FineTuningError,
-    Hyperparameter, JobInfo, MAX_FILE_BYTES, MAX_LINE_BYTES, Method, NewJobInput, Range,
-    TrainingWork, hyperparameters,
+    CheckpointInfo, EventInfo, FileContent, FileInfo, FileIntake, FileOrder, FineTuning,
+    FineTuningError, Hyperparameter, JobInfo, MAX_FILE_BYTES, MAX_LINE_BYTES, Method, NewJobInput,
+    Range, TrainingWork, hyperparameters,
 };
 pub use folder::{MANIFEST_FILE, ModelFolder, PolicyFolder};
 pub use generation::{GenerationInput, MAX_ANSWERS, MAX_GUIDANCE, MAX_N, Steered, SteeringUsed};
@@ -75,4 +77,5 @@ pub use sampling::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, SamplingI
 pub use selector::{DEFAULT_MODEL, Selector, Suffix};
 pub use sweep::{MAX_POINTS, Sweep, SweepInput, SweepPoints, Swept, SweptAnswer};
 pub use tokens::{Speller, TokenizeInput, Tokenized};
+pub use truncation::TruncationInput;
 pub use watched::run_watched;

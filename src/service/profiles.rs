@@ -26,8 +26,10 @@ pub struct Profile {
     pub description: String,
     /// 1 when it is new, one more with each change.
     pub version: i64,
-    /// How many comparisons it has learned from.
+    /// How many comparisons it has learned from since its weights were last set by hand.
     pub comparisons: i64,
+    /// The weights that were last set by hand, if that is known.
+    pub stated_weights: Option<Vec<(String, f64)>>,
     /// Seconds since 1970.
     pub created_at: i64,
     /// Seconds since 1970.
@@ -148,15 +150,19 @@ impl App {
 
 impl Profile {
     fn of(row: &ProfileRow) -> Result<Self, StoreError> {
-        let weights: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&row.weights)
+        let read = |text: &String| {
+            let weights: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
                 .map_err(|_| StoreError::Row(format!("the weights of the profile {}", row.id)))?;
+            let number = |weight: serde_json::Value| weight.as_f64().unwrap_or(f64::NAN);
+            let pairs = weights
+                .into_iter()
+                .map(|(name, weight)| (name, number(weight)));
+            Ok::<Vec<_>, StoreError>(pairs.collect())
+        };
         Ok(Self {
             id: row.id.clone(),
-            weights: weights
-                .into_iter()
-                .map(|(name, weight)| (name, weight.as_f64().unwrap_or(f64::NAN)))
-                .collect(),
+            weights: read(&row.weights)?,
+            stated_weights: row.stated_weights.as_ref().map(read).transpose()?,
             description: row.description.clone(),
             version: row.version,
             comparisons: row.comparisons,
@@ -183,7 +189,7 @@ pub(super) fn written(weights: &[(String, f64)]) -> String {
 fn no_profile(id: &str) -> RequestError {
     RequestError::ProfileNotFound {
         name: super::app::clipped(id),
-        from: super::WeightsSource::Profile,
+        from: None,
     }
 }
 

@@ -14,6 +14,7 @@ use super::policy::LivePolicy;
 use super::prompt::{Encoding, PromptInput};
 use super::scoring::{Scored, score};
 use super::selector::Selector;
+use super::truncation;
 use crate::eval::pareto::front;
 use crate::eval::sweep::weight_grid;
 use crate::types::{FinishReason, Message, Usage};
@@ -67,6 +68,8 @@ pub struct Swept {
     pub points: Vec<SweptAnswer>,
     /// What all of them cost together.
     pub usage: Usage,
+    /// What the request did otherwise than it may seem, in words.
+    pub remarks: Vec<String>,
 }
 
 /// A sweep whose answers are under way.
@@ -112,8 +115,10 @@ impl App {
             prompts: question.prompts,
             spans,
             most: Some(self.context_length()),
+            truncation: self.truncation(question.truncation, &question.sampling)?,
         };
         let prompts = self.encode(encoding, &policy).await?;
+        let left_out = prompts.first().map_or(0, |prompt| prompt.left_out);
         let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let mut sampling = question.sampling;
         sampling.seed = Some(sampling.seed_or_drawn());
@@ -134,8 +139,10 @@ impl App {
         };
         let answers = self.start(sequences, &together)?;
         question.access.charge_tokens(prompt_tokens);
+        let mut answers = Answers::new(self, steered[0].clone(), answers, 1);
+        answers.remarks = truncation::told(&[left_out]).collect();
         Ok(Sweep {
-            answers: Answers::new(self, steered[0].clone(), answers, 1),
+            answers,
             steered,
             question: asked,
             suite,
@@ -251,6 +258,7 @@ impl Sweep {
             policy,
             objectives,
             seed: self.answers.seed,
+            remarks: self.answers.remarks,
             points,
             usage,
         })

@@ -6,6 +6,7 @@ mod error;
 mod manifest;
 mod objective;
 mod posterior;
+mod prior;
 mod weights;
 
 pub use conditioning::{ConditioningKind, ConditioningTemplate};
@@ -14,4 +15,5 @@ pub use error::{ManifestError, WeightError};
 pub use manifest::{BaseRef, NormalizerStats, SteeringManifest};
 pub use objective::{Objective, ObjectiveSet};
 pub use posterior::{Question, WeightPosterior};
+pub use prior::WeightPrior;
 pub use weights::{WeightVector, parse_pairs};

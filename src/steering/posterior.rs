@@ -2,8 +2,8 @@
 //!
 //! Of two answers whose normalised rewards differ by `d` (chosen minus rejected, one number an
 //! objective), a user with weights `w` prefers the first with probability `sigmoid(w . d)`. Before
-//! any choice all weights are equally likely (Dirichlet(1)). Two objectives are integrated on a
-//! grid; more are sampled, with a fixed seed, so that the same choices give the same weights.
+//! any choice a Dirichlet prior holds. Two objectives are integrated on a grid; more are sampled, with
+//! a fixed seed, so that the same choices give the same weights.
 //!
 //! Source of the model: a user's reward as a mix of base rewards, arXiv 2503.06358; the next pair
 //! is the one with the largest mutual information between choice and weights.
@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::WeightVector;
+use super::{WeightPrior, WeightVector};
 
 /// Points of the grid on the first of two weights.
 const GRID: usize = 2001;
@@ -46,30 +46,32 @@ pub struct WeightPosterior {
 }
 
 impl WeightPosterior {
-    /// The posterior of `objectives` weights. Each choice is the difference of the normalised
-    /// rewards, chosen minus rejected, one number an objective.
+    /// The posterior of as many weights as the prior has. Each choice is the difference of the
+    /// normalised rewards, chosen minus rejected, one number an objective.
     ///
     /// ```
-    /// use steersman::steering::WeightPosterior;
+    /// use steersman::steering::{WeightPosterior, WeightPrior};
     /// // five times the answer was chosen that is better by the first objective alone
-    /// let posterior = WeightPosterior::of(2, &vec![vec![1.0, -1.0]; 5]);
+    /// let prior = WeightPrior::uniform(2);
+    /// let posterior = WeightPosterior::of(&prior, &vec![vec![1.0, -1.0]; 5]);
     /// assert!(posterior.mean().as_slice()[0] > 0.7);
     /// let (low, high) = posterior.intervals()[0];
     /// assert!(low > 0.3 && high > 0.95);
     /// ```
-    pub fn of(objectives: usize, choices: &[Vec<f64>]) -> Self {
+    pub fn of(prior: &WeightPrior, choices: &[Vec<f64>]) -> Self {
+        let objectives = prior.alpha().len();
         match objectives {
             0 | 1 => Self {
                 points: vec![1.0; objectives],
                 mass: vec![1.0; objectives],
                 objectives,
             },
-            2 => Self::on_grid(choices),
-            _ => Self::drawn(objectives, choices),
+            2 => Self::on_grid(prior, choices),
+            _ => Self::drawn(prior, choices),
         }
     }
 
-    fn on_grid(choices: &[Vec<f64>]) -> Self {
+    fn on_grid(prior: &WeightPrior, choices: &[Vec<f64>]) -> Self {
         let points: Vec<f64> = (0..GRID)
             .flat_map(|i| {
                 // midpoints of equal cells
@@ -79,7 +81,10 @@ impl WeightPosterior {
             .collect();
         let logs: Vec<f64> = points
             .chunks_exact(2)
-            .map(|w| choices.iter().map(|d| log_sigmoid(dot(w, d))).sum())
+            .map(|w| {
+                let told = choices.iter().map(|d| log_sigmoid(dot(w, d)));
+                prior.log_density(w.iter().copied()) + told.sum::<f64>()
+            })
             .collect();
         let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let raw: Vec<f64> = logs.iter().map(|log| (log - top).exp()).collect();
@@ -93,9 +98,10 @@ impl WeightPosterior {
 
     /// Hit and run: from each point a random direction within the simplex, and along it a slice
     /// sample (Neal 2003, with shrinkage). Needs no step size, however narrow the posterior is.
-    fn drawn(objectives: usize, choices: &[Vec<f64>]) -> Self {
+    fn drawn(prior: &WeightPrior, choices: &[Vec<f64>]) -> Self {
+        let objectives = prior.alpha().len();
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-        let mut chain = Chain::start(objectives, choices);
+        let mut chain = Chain::start(prior, choices);
         let mut points = Vec::with_capacity(DRAWS * objectives);
         for step in 0..WARM_UP + DRAWS {
             // as many moves a draw as there are directions, so that draws are nearly independent
@@ -185,17 +191,19 @@ impl WeightPosterior {
 /// A walk over the simplex.
 struct Chain<'a> {
     weights: Vec<f64>,
+    prior: &'a WeightPrior,
     choices: &'a [Vec<f64>],
     /// `w . d` of each choice.
     margins: Vec<f64>,
 }
 
 impl<'a> Chain<'a> {
-    fn start(objectives: usize, choices: &'a [Vec<f64>]) -> Self {
-        let weights = vec![1.0 / objectives as f64; objectives];
+    fn start(prior: &'a WeightPrior, choices: &'a [Vec<f64>]) -> Self {
+        let weights = prior.mean();
         let margins = choices.iter().map(|d| dot(&weights, d)).collect();
         Self {
             weights,
+            prior,
             choices,
             margins,
         }
@@ -206,7 +214,11 @@ impl<'a> Chain<'a> {
         let slopes: Vec<f64> = self.choices.iter().map(|d| dot(&direction, d)).collect();
         let log_at = |t: f64| -> f64 {
             let margins = self.margins.iter().zip(&slopes);
-            margins.map(|(m, slope)| log_sigmoid(m + t * slope)).sum()
+            let told = margins.map(|(m, slope)| log_sigmoid(m + t * slope));
+            let weights = self.weights.iter().zip(&direction);
+            self.prior
+                .log_density(weights.map(|(weight, way)| weight + t * way))
+                + told.sum::<f64>()
         };
         let (mut low, mut high) = self.reach(&direction);
         let level = log_at(0.0) + (1.0 - rng.random::<f64>()).ln();

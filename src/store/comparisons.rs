@@ -27,14 +27,17 @@ pub struct ComparisonRow {
 
 const LATEST: &str = "SELECT id, profile, model, policy_version, rewards_chosen, \
     rewards_rejected, created_at FROM comparisons WHERE profile = $1 AND model = $2 \
+    AND profile_version >= (SELECT stated_version FROM profiles WHERE id = $1) \
     ORDER BY id DESC LIMIT $3";
 const LEARN: &str = "UPDATE profiles SET weights = $2, updated_at = $3, version = version + 1 \
     WHERE id = $1 AND version = $4";
 const INSERT: &str = "INSERT INTO comparisons (id, profile, model, policy_version, \
-    rewards_chosen, rewards_rejected, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    rewards_chosen, rewards_rejected, created_at, profile_version) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 impl Store {
-    /// The latest `limit` comparisons of a profile under one model, latest first.
+    /// The latest `limit` comparisons of a profile under one model since its weights were last set by
+    /// hand, latest first.
     ///
     /// # Errors
     /// The database fails.
@@ -86,6 +89,7 @@ impl Store {
                 .bind(&comparison.rewards_chosen)
                 .bind(&comparison.rewards_rejected)
                 .bind(comparison.created_at)
+                .bind(version + 1)
                 .execute(&mut *work)
                 .await?;
             work.commit().await?;

@@ -14,7 +14,7 @@ use super::dialect::migrator;
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTIONS: u32 = 8;
 
-const STEPS: [(i64, &str, &str); 5] = [
+const STEPS: [(i64, &str, &str); 6] = [
     (
         1,
         "profiles and keys",
@@ -39,6 +39,11 @@ const STEPS: [(i64, &str, &str); 5] = [
         5,
         "content of files",
         include_str!("migrations/postgres/0005_content_of_files.sql"),
+    ),
+    (
+        6,
+        "stated weights",
+        include_str!("migrations/postgres/0006_stated_weights.sql"),
     ),
 ];
 

@@ -20,8 +20,10 @@ pub struct ProfileRow {
     pub created_at: i64,
     /// Seconds since 1970.
     pub updated_at: i64,
-    /// How many comparisons it has learned from.
+    /// How many comparisons it has learned from since its weights were last set by hand.
     pub comparisons: i64,
+    /// The weights that were last set by hand, if that is known.
+    pub stated_weights: Option<String>,
 }
 
 /// What a profile shall be.
@@ -58,20 +60,32 @@ pub enum Written<T> {
 }
 
 const FIND: &str = "SELECT id, weights, description, version, created_at, updated_at, \
-    (SELECT COUNT(*) FROM comparisons WHERE profile = profiles.id) AS comparisons \
+    stated_weights, (SELECT COUNT(*) FROM comparisons WHERE profile = profiles.id \
+    AND profile_version >= profiles.stated_version) AS comparisons \
     FROM profiles WHERE id = $1";
 const LIST: &str = "SELECT id, weights, description, version, created_at, updated_at, \
-    (SELECT COUNT(*) FROM comparisons WHERE profile = profiles.id) AS comparisons \
+    stated_weights, (SELECT COUNT(*) FROM comparisons WHERE profile = profiles.id \
+    AND profile_version >= profiles.stated_version) AS comparisons \
     FROM profiles WHERE id > $1 ORDER BY id LIMIT $2";
+// Weights that are written as they were are not set anew: what was learned goes on to count.
 const UPSERT: &str = "INSERT INTO profiles \
-    (id, weights, description, version, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4) \
-    ON CONFLICT (id) DO UPDATE SET weights = excluded.weights, \
+    (id, weights, description, version, created_at, updated_at, stated_weights, stated_version) \
+    VALUES ($1, $2, $3, 1, $4, $4, $2, 1) \
+    ON CONFLICT (id) DO UPDATE SET \
+    stated_version = CASE profiles.weights WHEN excluded.weights THEN profiles.stated_version \
+    ELSE profiles.version + 1 END, \
+    stated_weights = CASE profiles.weights WHEN excluded.weights THEN profiles.stated_weights \
+    ELSE excluded.weights END, weights = excluded.weights, \
     description = excluded.description, version = profiles.version + 1, \
     updated_at = excluded.updated_at RETURNING version";
 const INSERT: &str = "INSERT INTO profiles \
-    (id, weights, description, version, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4) \
+    (id, weights, description, version, created_at, updated_at, stated_weights, stated_version) \
+    VALUES ($1, $2, $3, 1, $4, $4, $2, 1) \
     ON CONFLICT (id) DO NOTHING RETURNING version";
-const UPDATE: &str = "UPDATE profiles SET weights = $2, description = $3, updated_at = $4, \
+const UPDATE: &str = "UPDATE profiles SET \
+    stated_version = CASE weights WHEN $2 THEN stated_version ELSE version + 1 END, \
+    stated_weights = CASE weights WHEN $2 THEN stated_weights ELSE $2 END, \
+    weights = $2, description = $3, updated_at = $4, \
     version = version + 1 WHERE id = $1 AND version = $5 RETURNING version";
 
 impl Store {

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// SQLite writes one at a time; more connections only let reads pass by.
 const CONNECTIONS: u32 = 4;
 
-const STEPS: [(i64, &str, &str); 5] = [
+const STEPS: [(i64, &str, &str); 6] = [
     (
         1,
         "profiles and keys",
@@ -43,6 +43,11 @@ const STEPS: [(i64, &str, &str); 5] = [
         5,
         "content of files",
         include_str!("migrations/sqlite/0005_content_of_files.sql"),
+    ),
+    (
+        6,
+        "stated weights",
+        include_str!("migrations/sqlite/0006_stated_weights.sql"),
     ),
 ];
 

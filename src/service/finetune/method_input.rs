@@ -11,6 +11,8 @@ use crate::training::data::RowKind;
 
 /// Steps of a pass over texts that are few, where a request does not say how large a step is.
 const STEPS_A_PASS: f64 = 8.0;
+/// What settings are called that cannot be read at all.
+const WHOLE: &str = "the job";
 
 /// The method's type and its part of the request.
 pub(super) struct MethodInput {
@@ -147,6 +149,22 @@ impl MethodInput {
     /// Reads settings; what is at fault is named as the request names it.
     pub(super) fn read_settings(&self, settings: Value) -> Result<Job, FineTuningError> {
         Job::from_json(settings).map_err(|error| match error {
+            TrainingError::Setting { name, reason } if name == WHOLE => {
+                let param = format!("method.{}", self.method.as_str());
+                FineTuningError::invalid(param, format!("cannot be read: {reason}"))
+            }
+            // the way of telling weights is then the policy's own, and the objectives are new
+            TrainingError::Setting { name, reason }
+                if name == "conditioning"
+                    && !self.rest.contains_key("conditioning")
+                    && self.rest.contains_key("objectives") =>
+            {
+                let problem = format!(
+                    "do not fit how the policy is told its weights ({reason}); name its own \
+                     objectives, or give a `conditioning` beside them"
+                );
+                FineTuningError::invalid(self.part("objectives"), problem)
+            }
             TrainingError::Setting { name, reason } => {
                 let param = match hyperparameters::name_of(self.method, &name) {
                     Some(name) => format!("{}.{name}", self.at),

@@ -105,7 +105,10 @@ async fn texts_are_scored_by_the_policys_own_reward_models() {
         // the same scores, sent by the caller: words / 2, and 2 or -2
         let path = "/v1/profiles/bob";
         server
-            .put(path, &json!({"objective_weights": {"helpfulness": 1}}))
+            .put(
+                path,
+                &json!({"objective_weights": {"helpfulness": 2, "harmlessness": 2}}),
+            )
             .await;
         let scores = json!({"rewards_chosen": [5.0, 2.0], "rewards_rejected": [1.5, -2.0]});
         let reply = server.post(&format!("{path}/comparisons"), &scores).await;
@@ -148,6 +151,46 @@ async fn the_pair_that_tells_most_is_found_and_nothing_is_taken_in() {
             "{seen}"
         );
         assert_eq!(server.get("/v1/profiles/ada").await.json()["version"], 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn weights_set_by_hand_are_where_learning_begins() {
+    on_each(async |server: &Server| {
+        let set = async |harmlessness: f64| {
+            let body = json!({"objective_weights": {"helpfulness": 1.0 - harmlessness, "harmlessness": harmlessness}});
+            let reply = server.put("/v1/profiles/ada", &body).await;
+            assert!(reply.status.is_success(), "{}", reply.text);
+        };
+        let harmlessness =
+            |seen: &Value| seen["posterior"]["mean"]["harmlessness"].as_f64().unwrap();
+        let choice = json!({"rewards_chosen": [1, 0], "rewards_rejected": [0, 1]});
+        set(0.9).await;
+        let seen = server
+            .post(NEXT, &json!({"candidate_rewards": [[0, 0], [1, 0]]}))
+            .await
+            .json();
+        assert!((harmlessness(&seen) - 0.9).abs() < 1e-3, "{seen}");
+        let first = told(server, choice.clone()).await;
+        let once = harmlessness(&first);
+        assert!(once < 0.9 && once > 0.8, "{first}");
+        let mut last = first;
+        for _ in 0..40 {
+            last = told(server, choice.clone()).await;
+        }
+        assert!(harmlessness(&last) < 0.6, "{last}");
+
+        // to write what is there is not to set it
+        let learned = last["profile"]["objective_weights"].clone();
+        let body = json!({"objective_weights": learned, "description": "new"});
+        assert_eq!(server.put("/v1/profiles/ada", &body).await.json()["comparisons"], 41);
+        // to set other weights is to begin anew
+        set(0.9).await;
+        let anew = told(server, choice.clone()).await;
+        assert_eq!(harmlessness(&anew), once);
+        assert_eq!(anew["posterior"]["comparisons"], 1);
+        assert_eq!(anew["profile"]["comparisons"], 1);
     })
     .await;
 }
@@ -223,7 +266,7 @@ async fn comparisons_that_cannot_be_are_refused() {
         let reply = server
             .post("/v1/profiles/eve/comparisons", &rewards(json!([1, 1])))
             .await;
-        check_error(&reply, 404, "profile_not_found", "profile");
+        check_error(&reply, 404, "profile_not_found", "id");
         for (body, param) in [
             (json!({"candidate_rewards": [[1, 1]]}), "candidate_rewards"),
             (json!({"candidates": ["a"]}), "candidates"),

@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod command;
 mod comparisons;
 mod completions;
+mod contract;
 mod cross_site;
 mod demo;
 mod devices;
@@ -30,5 +31,6 @@ mod sweep;
 mod tokens;
 #[cfg(feature = "otel")]
 mod traces;
+mod truncation;
 mod unservable;
 mod weights;

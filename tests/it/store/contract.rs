@@ -75,6 +75,7 @@ async fn profiles_are_made_changed_read_and_removed() {
             created_at: 1,
             updated_at: 5,
             comparisons: 0,
+            stated_weights: Some(r#"{"a":1}"#.to_owned()),
         };
         assert_eq!(store.profile("calm").await.unwrap(), Some(expected));
         let gone = store.delete_profile("calm", None).await.unwrap();
@@ -153,11 +154,37 @@ async fn a_comparison_and_what_it_teaches_are_one_write() {
         assert_eq!(latest, kept);
         assert_eq!(store.comparisons("calm", "kind", 1).await.unwrap().len(), 1);
 
+        // the same weights again are none that were set anew, others are
+        let put = async |weights: &str, expected| {
+            let draft = draft("calm", weights, 10);
+            store.put_profile(&draft, expected).await.unwrap();
+            let row = store.profile("calm").await.unwrap().unwrap();
+            (row.stated_weights, row.comparisons)
+        };
+        let stated = Some("{}".to_owned());
+        assert_eq!(
+            put(r#"{"a":0.6}"#, Expected::Any).await,
+            (stated.clone(), 3)
+        );
+        assert_eq!(put(r#"{"a":0.6}"#, Expected::Version(5)).await, (stated, 3));
+        let other = Some(r#"{"b":1}"#.to_owned());
+        assert_eq!(put(r#"{"b":1}"#, Expected::Any).await, (other.clone(), 0));
+        assert!(
+            store
+                .comparisons("calm", "kind", 10)
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        assert!(learn("cmp_5", "kind", 7).await);
+        let profile = store.profile("calm").await.unwrap().unwrap();
+        assert_eq!((profile.stated_weights, profile.comparisons), (other, 1));
+
         // one id cannot be taken twice, and then nothing of it is written
         let again = comparison("cmp_1", "calm", "kind");
-        assert!(store.learn(&again, &learned, 4).await.is_err());
+        assert!(store.learn(&again, &learned, 8).await.is_err());
         let profile = store.profile("calm").await.unwrap().unwrap();
-        assert_eq!(profile.version, 4);
+        assert_eq!(profile.version, 8);
 
         store.delete_profile("calm", None).await.unwrap();
         let left = store.comparisons("calm", "kind", 10).await.unwrap();
