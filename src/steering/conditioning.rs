@@ -93,7 +93,7 @@ impl ConditioningTemplate {
     /// the finest coarser grid, all weight on one objective included.
     pub fn spans(&self, objectives: &ObjectiveSet) -> Vec<ControlSpan> {
         let units = 10u32.pow(self.decimals);
-        let edges = (1..=units).rev().filter(|edge| units % edge == 0);
+        let edges = (1..=units).rev().filter(|edge| units.is_multiple_of(*edge));
         let few = |edge: &u32| grid_points(*edge, objectives.len()) <= MOST_SPANS;
         let edge = edges.into_iter().find(few).unwrap_or(1);
         let write = |mut parts: Vec<u32>| {

@@ -94,11 +94,11 @@ impl App {
             .get("max_tokens")
             .and_then(Value::as_u64);
         let most = most.map_or(DEFAULT_MAX_TOKENS, |most| most.max(8) as usize);
-        let (info, path) = self.file_content(&training.id).await?;
+        let path = self.upload(training).await?;
+        let bytes = u64::try_from(training.bytes).unwrap_or(0);
         let encoder = Arc::clone(&self.encoder);
         let measured = blocking(move || {
-            let bytes = (u64::try_from(info.bytes).unwrap_or(0), MEASURED_BYTES);
-            TextLengths::measure(&path, &encoder, most, bytes).map_err(|error| {
+            TextLengths::measure(&path, &encoder, most, (bytes, MEASURED_BYTES)).map_err(|error| {
                 FineTuningError::invalid("training_file", crate::service::chain(&error))
             })
         });
