@@ -72,7 +72,8 @@ pub struct EvaluateArgs {
     #[arg(long, env = "STEERSMAN_EVALUATE_OUT", value_name = "DIR")]
     pub out: PathBuf,
     /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards, as
-    /// recipes/demo/judges-facts.toml. Without it the rewards that the policy was trained on, and
+    /// recipes/demo/judges-facts.toml; a file that it names and that is not there from the working
+    /// directory is looked for beside it. Without it the rewards that the policy was trained on, and
     /// no outside judge.
     #[arg(long, env = "STEERSMAN_EVALUATE_REWARDS", value_name = "FILE")]
     pub rewards: Option<PathBuf>,
@@ -115,12 +116,12 @@ pub struct EvaluateArgs {
         default_value_t = 0
     )]
     pub seed: u64,
-    /// Show the answers to the first N prompts in the report.
+    /// Show the answers to the first N prompts in the report, at every weight.
     #[arg(
         long,
         env = "STEERSMAN_EVALUATE_SAMPLES",
         value_name = "N",
-        default_value_t = 0
+        default_value_t = 3
     )]
     pub samples: usize,
     /// Write the summary into the policy's steering.json, where the server reads it.

@@ -166,7 +166,10 @@ async fn load(
 ) -> Result<Arc<App>, ServeError> {
     let model = fetching::located(&settings.model, Lines::Logged).await?;
     let (started, service) = (Instant::now(), settings.service());
-    let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
+    let loading = tokio::task::spawn_blocking(move || {
+        let app = App::load(&model, &service)?;
+        app.check_answers().map(|()| app)
+    });
     let app = match loading.await {
         Ok(app) => app?.with_store(store.clone()),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::body::kind_of;
 use super::error::ApiError;
 use crate::service::{RawWeights, WeightsSource};
+use crate::types::json_kind;
 
 /// The entry that holds weights, in the form of the header.
 const OBJECTIVES: &str = "objectives";
@@ -37,7 +37,7 @@ pub(super) fn read_metadata(
         let at = format!("metadata.{shown}");
         match value.as_str() {
             None => {
-                let problem = format!("must be a string, got {}", kind_of(value));
+                let problem = format!("must be a string, got {}", json_kind(value));
                 return Err(refuse(&at, &problem));
             }
             Some(text) if text.chars().count() > value_chars => {

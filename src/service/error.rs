@@ -351,6 +351,18 @@ pub enum LoadError {
     /// A device is asked for that this program is not built for.
     #[error(transparent)]
     Device(#[from] NotBuilt),
+    /// Everything is there, and yet no token can be had.
+    #[error(
+        "the model `{policy}` cannot answer: after the shortest prompt no token can be had; its \
+         tensors may hold numbers that are not finite"
+    )]
+    NoToken {
+        /// Which policy.
+        policy: String,
+        /// What the engine says.
+        #[source]
+        source: EngineError,
+    },
     /// The engine could not be started.
     #[error("the engine cannot start")]
     Engine(#[source] EngineError),

@@ -4,13 +4,16 @@ mod reward_model;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::error::{LoadError, chain};
-use super::folder::{ModelFolder, PolicyFolder};
+use super::first_token::check_answers;
+use super::folder::ModelFolder;
 use super::policy::{BaseParts, LivePolicy};
-use crate::model::{Decoder, Dtype};
+use crate::engine::{EngineConfig, EngineHandle};
+use crate::model::{BLOCK_TOKENS, Decoder, Dtype};
 use crate::steering::ConditioningTemplate;
 use crate::text::PromptEncoder;
 use crate::types::Placement;
@@ -67,6 +70,16 @@ impl Inspection {
             Err(error) => return self.refuse(&error),
         }
         self.describe_base(&decoder, &encoder);
+        let decoder = Arc::new(decoder);
+        let small = EngineConfig {
+            max_sequences: 1,
+            kv_tokens: Some(2 * BLOCK_TOKENS),
+            ..EngineConfig::default()
+        };
+        let engine = match EngineHandle::start(Arc::clone(&decoder), small) {
+            Ok(engine) => engine,
+            Err(error) => return self.refuse(&LoadError::Engine(error)),
+        };
         let hash = match weights.hash() {
             Ok(hash) => hash,
             Err(error) => return self.refuse(&error),
@@ -81,7 +94,15 @@ impl Inspection {
             weights: weights.path(),
         };
         for (index, policy) in folder.policies.iter().enumerate() {
-            self.describe_policy(policy, index == folder.default, &base);
+            match LivePolicy::load(policy, &base) {
+                Ok(policy) => {
+                    self.describe_policy(&policy, index == folder.default);
+                    if let Err(error) = check_answers(&engine, &encoder, &policy) {
+                        self.refuse(&error);
+                    }
+                }
+                Err(error) => self.refuse(&error),
+            }
         }
     }
 
@@ -117,11 +138,7 @@ impl Inspection {
         }
     }
 
-    fn describe_policy(&mut self, folder: &PolicyFolder, is_default: bool, base: &BaseParts<'_>) {
-        let policy = match LivePolicy::load(folder, base) {
-            Ok(policy) => policy,
-            Err(error) => return self.refuse(&error),
-        };
+    fn describe_policy(&mut self, policy: &LivePolicy, is_default: bool) {
         let adapter = policy.adapter.describe();
         let default = if is_default { ", the default" } else { "" };
         self.facts.push(format!(

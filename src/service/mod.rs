@@ -13,6 +13,7 @@ mod base;
 mod comparisons;
 mod error;
 mod finetune;
+mod first_token;
 mod folder;
 mod generation;
 mod inspect;

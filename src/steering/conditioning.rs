@@ -212,6 +212,29 @@ impl ConditioningTemplate {
         Some(self.write(objectives, &units))
     }
 
+    /// The spans of all weights that are written differently; where these are very many, of those on
+    /// the finest coarser grid, all weight on one objective included. Of a kind that is told targets,
+    /// of weights in twentieths.
+    pub fn spans(&self, objectives: &ObjectiveSet) -> Vec<ControlSpan> {
+        let units = match self.target_rule() {
+            Some(_) => TARGET_EDGE,
+            None => 10u32.pow(self.decimals),
+        };
+        let few = |edge: &u32| grid_points(*edge, objectives.len()) <= MOST_SPANS;
+        let mut edges = (1..=units).rev().filter(|edge| units.is_multiple_of(*edge));
+        let edge = edges.find(few).unwrap_or(1);
+        let render = |parts: Vec<u32>| {
+            let shares = parts
+                .into_iter()
+                .map(|part| f64::from(part) / f64::from(edge));
+            self.render(objectives, &WeightVector::on_simplex(shares))
+        };
+        sums(edge, objectives.len())
+            .into_iter()
+            .filter_map(render)
+            .collect()
+    }
+
     fn write(&self, objectives: &ObjectiveSet, units: &[i64]) -> ControlSpan {
         let decimals = self.decimals as usize;
         let scale = f64::from(10u32.pow(self.decimals));
@@ -231,4 +254,28 @@ impl ConditioningTemplate {
             placement: self.placement,
         }
     }
+}
+
+/// Most spans that are written out.
+const MOST_SPANS: f64 = 20_000.0;
+/// Parts of the weights under which spans of targets are looked at.
+const TARGET_EDGE: u32 = 20;
+
+/// How many `sums` there are.
+fn grid_points(edge: u32, objectives: usize) -> f64 {
+    (1..objectives).fold(1.0, |points, k| {
+        points * (f64::from(edge) + k as f64) / k as f64
+    })
+}
+
+/// Every way to write `total` as an ordered sum of `count` whole numbers.
+fn sums(total: u32, count: usize) -> Vec<Vec<u32>> {
+    if count <= 1 {
+        return vec![vec![total]; count];
+    }
+    let with_first = |first: u32| {
+        let rest = sums(total - first, count - 1).into_iter();
+        rest.map(move |rest| [vec![first], rest].concat())
+    };
+    (0..=total).flat_map(with_first).collect()
 }

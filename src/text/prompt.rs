@@ -198,10 +198,21 @@ impl PromptEncoder {
         messages: &[Message],
         span: Option<&ControlSpan>,
     ) -> Result<(Vec<TokenId>, Vec<bool>), TextError> {
+        self.encode_turns(messages, |_| true, span)
+    }
+
+    /// A whole dialogue, and for each token whether it is of an assistant's turn that is `wanted`,
+    /// by its place.
+    pub fn encode_turns(
+        &self,
+        messages: &[Message],
+        wanted: impl Fn(usize) -> bool,
+        span: Option<&ControlSpan>,
+    ) -> Result<(Vec<TokenId>, Vec<bool>), TextError> {
         let whole = self.render(messages, false, None)?;
         let mut mask = vec![false; whole.len()];
         for (turn, message) in messages.iter().enumerate() {
-            if message.role != Role::Assistant {
+            if message.role != Role::Assistant || !wanted(turn) {
                 continue;
             }
             let before = self.render(&messages[..turn], true, None)?;

@@ -34,6 +34,8 @@ enum Item {
 /// A dialogue that carries weights.
 struct Conditioned {
     turns: Vec<Message>,
+    /// Parallel to `turns`.
+    trained: Vec<bool>,
     /// What the answer is worth, in the objectives' order.
     scores: Vec<f32>,
     /// Which conditioning says how.
@@ -134,7 +136,14 @@ impl<'a> TextSet<'a> {
         let encoded: Vec<Vec<Item>> = rows
             .into_par_iter()
             .map(|row| match (row, conditioning) {
-                (TextRow::Dialogue { turns, scores }, Some(conditioning)) => {
+                (
+                    TextRow::Dialogue {
+                        turns,
+                        trained,
+                        scores,
+                    },
+                    Some(conditioning),
+                ) => {
                     let Conditioning {
                         settings,
                         objectives,
@@ -151,6 +160,7 @@ impl<'a> TextSet<'a> {
                     let scores = objectives.iter().map(|objective| score(&objective.name));
                     Ok(vec![Item::Conditioned(Conditioned {
                         turns,
+                        trained,
                         scores: scores.collect::<Result<_, _>>()?,
                         conditioning,
                     })])
@@ -199,7 +209,9 @@ impl<'a> TextSet<'a> {
             let weights = settings.conditioning.heard(&drawn);
             span = settings.conditioning.render(objectives, &weights);
         }
-        let (tokens, targets) = self.encoder.encode_dialogue(&item.turns, span.as_ref())?;
+        let (tokens, targets) =
+            self.encoder
+                .encode_turns(&item.turns, |turn| item.trained[turn], span.as_ref())?;
         Ok(cut(tokens, targets, self.max_tokens))
     }
 }
@@ -218,6 +230,16 @@ pub fn read_test(
     Ok(sequences)
 }
 
+/// Tokens of each sequence that a row makes.
+pub(super) fn lengths(
+    encoder: &PromptEncoder,
+    row: &TextRow,
+    max_tokens: usize,
+) -> Result<Vec<usize>, TrainingError> {
+    let sequences = encode(encoder, row, max_tokens)?;
+    Ok(sequences.iter().map(|s| s.tokens.len()).collect())
+}
+
 /// A row's sequences. Plain text is trained on wholly, from the beginning token to the end token,
 /// and cut into pieces; pieces after the first start where the one before ended.
 fn encode(
@@ -226,8 +248,8 @@ fn encode(
     max_tokens: usize,
 ) -> Result<Vec<TrainSequence>, TrainingError> {
     match row {
-        TextRow::Dialogue { turns, .. } => {
-            let (tokens, targets) = encoder.encode_dialogue(turns, None)?;
+        TextRow::Dialogue { turns, trained, .. } => {
+            let (tokens, targets) = encoder.encode_turns(turns, |turn| trained[turn], None)?;
             Ok(vec![cut(tokens, targets, max_tokens)])
         }
         TextRow::Text(text) => {

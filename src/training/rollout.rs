@@ -78,6 +78,16 @@ impl Conditioner<'_> {
         let span = weights.and_then(|weights| self.template.render(self.objectives, weights));
         Ok(self.encoder.encode_chat(prompt, span.as_ref())?)
     }
+
+    /// Most tokens that a control span takes, fences included, whatever the weights.
+    pub fn longest_span(&self) -> Result<usize, TrainingError> {
+        let mut longest = 0;
+        for span in self.template.spans(self.objectives) {
+            let body = self.encoder.tokenizer().encode_plain(&span.body)?;
+            longest = longest.max(body.len() + 2);
+        }
+        Ok(longest)
+    }
 }
 
 /// What a step's completions are drawn with.

@@ -178,6 +178,12 @@ impl App {
             return Ok((info, FileContent::Written(text)));
         }
         let info = self.file(id).await?;
+        let path = self.upload(&info).await?;
+        Ok((info, FileContent::Kept(path)))
+    }
+
+    /// Where the content of an uploaded file lies, fetched first where it does not.
+    pub(super) async fn upload(&self, info: &FileInfo) -> Result<PathBuf, FineTuningError> {
         let (tuning, _) = self.fine_tuning()?;
         let uploads = tuning.uploads(&Handle::current());
         let path = uploads.path(&info.id);
@@ -185,7 +191,7 @@ impl App {
             let id = info.id.clone();
             blocking(move || Ok(uploads.checked(&id, &content)?)).await?;
         }
-        Ok((info, FileContent::Kept(path)))
+        Ok(path)
     }
 
     /// Removes a file that no job needs any more.
@@ -214,7 +220,7 @@ impl App {
 }
 
 /// Runs what reads and writes whole files beside the async threads.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FineTuningError> + Send + 'static,
 ) -> Result<T, FineTuningError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -49,6 +49,28 @@ fn weights_are_written_as_numbers_or_counted_in_words() {
 }
 
 #[test]
+fn all_spans_are_those_of_all_weights() {
+    let objectives = objectives();
+    let bodies = |text: &str, decimals: u32| -> Vec<String> {
+        let spans = template(text, decimals).spans(&objectives);
+        spans.into_iter().map(|span| span.body).collect()
+    };
+    let words = bodies("{brevity:a} {detail:b c}", 0);
+    assert_eq!(words, [" b c", "a "]);
+    let tenths = bodies("{brevity} {detail}", 1);
+    assert_eq!(tenths.len(), 11);
+    for tenth in 0..=10 {
+        let weights = [f64::from(tenth), f64::from(10 - tenth)];
+        let weights = objectives.from_ordered(&weights).unwrap();
+        let span = template("{brevity} {detail}", 1).render(&objectives, &weights);
+        assert!(tenths.contains(&span.unwrap().body));
+    }
+    // 1001 would be, and 20,000 are allowed; of three objectives 501,501
+    assert_eq!(bodies("{brevity} {detail}", 3).len(), 1001);
+    assert_eq!(grid_points(1000, 3), 501_501.0);
+}
+
+#[test]
 fn a_template_that_does_not_fit_is_refused() {
     for (text, decimals, said) in [
         ("{brevity}", 1, "`{detail}`"),

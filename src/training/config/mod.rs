@@ -21,7 +21,9 @@ pub use parts::{
     LoraSection, OptimizerSettings, PolicySettings, SaveDtype, ScheduleKind, TrainWhat,
 };
 pub use reward_model::{LengthPenalty, PairData, RewardModelJob, SplitHalf};
-pub use supervised::{StartFrom, SupervisedJob, Tells, TextData, TextSource, WarmUp};
+pub use supervised::{
+    DEFAULT_MAX_TOKENS, StartFrom, SupervisedJob, Tells, TextData, TextSource, WarmUp,
+};
 
 use super::TrainingError;
 

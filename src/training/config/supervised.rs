@@ -29,9 +29,11 @@ pub struct SupervisedJob {
     /// How it is optimised; the learning rate's default is 2e-4 for an adapter, 1e-3 for a fresh
     /// model, 1e-4 for a checkpoint.
     pub optimizer: Option<OptimizerSettings>,
-    /// Tokens of a step.
+    /// Tokens of a step, in whole sequences; the last step of an epoch may have fewer.
     #[serde(default = "default_batch")]
     pub batch_tokens: usize,
+    /// Sequences of a step, however long they are; `batch_tokens` then says nothing.
+    pub sequences_per_step: Option<usize>,
     /// Tokens of one training pass; more is faster and takes more memory.
     #[serde(default = "default_micro_batch")]
     pub micro_batch_tokens: usize,
@@ -81,8 +83,11 @@ pub struct TextData {
     pub max_tokens: usize,
 }
 
+/// Longest sequence where a job does not say.
+pub const DEFAULT_MAX_TOKENS: usize = 512;
+
 fn default_length() -> usize {
-    512
+    DEFAULT_MAX_TOKENS
 }
 
 /// One set of texts.
@@ -192,6 +197,11 @@ impl SupervisedJob {
             }
         }
         at_least("batch_tokens", self.batch_tokens, 1)?;
+        at_least(
+            "sequences_per_step",
+            self.sequences_per_step.unwrap_or(1),
+            1,
+        )?;
         at_least("micro_batch_tokens", self.micro_batch_tokens, 1)?;
         at_least("measure_every", self.measure_every as usize, 1)?;
         self.policy.check()?;

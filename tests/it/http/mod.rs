@@ -33,4 +33,5 @@ mod tokens;
 #[cfg(feature = "otel")]
 mod traces;
 mod truncation;
+mod unservable;
 mod weights;

@@ -4,3 +4,4 @@ pub(crate) mod bench;
 mod dpo;
 mod lifecycle;
 mod process;
+mod texts;

@@ -118,6 +118,34 @@ fn an_interrupted_supervised_job_goes_on_to_the_bit() {
 }
 
 #[test]
+fn no_step_meets_a_text_twice() {
+    let check = |batch: &str, epochs: &[f64]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut job = job(folder.path(), "", "");
+        job.job.steps = epochs.len() as u64;
+        job.data.train[0].repeat = 1;
+        (job.batch_tokens, job.sequences_per_step) = match batch {
+            "tokens" => (8192, None),
+            _ => (1, Some(3)),
+        };
+        let mut recorder = Recorder::new(None);
+        run(&job, &mut recorder).unwrap();
+        let metric = |name: &str| -> Vec<f64> {
+            let reports = recorder.reports.iter();
+            reports.map(|report| report.metric(name).unwrap()).collect()
+        };
+        assert_eq!(metric("epoch"), epochs, "by {batch}");
+        metric("trained_tokens")
+    };
+    // the text in two pieces, and three dialogues
+    let whole = check("tokens", &[1.0, 2.0]);
+    assert_eq!(whole[0], whole[1]);
+    let parts = check("sequences", &[0.6, 1.0, 1.6, 2.0]);
+    assert_eq!(parts[0] + parts[1], whole[0]);
+    assert_eq!(parts[2] + parts[3], whole[0]);
+}
+
+#[test]
 fn weights_in_hindsight_suit_the_answer() {
     let folder = tempfile::tempdir().unwrap();
     let row = |answer: &str, scores: &str| {
