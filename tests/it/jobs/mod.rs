@@ -3,4 +3,5 @@
 pub(crate) mod bench;
 mod dpo;
 mod lifecycle;
+mod mended;
 mod process;
