@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 ..manifest
                     .conditioning
                     .render(objectives, &objectives.equal())
+                    .ok_or("the policy is told nothing in its prompt")?
             };
             let question = format!("Tell me about number {place}, and say how you know it.");
             Ok(encoder.encode_chat(&[Message::user(question)], Some(&span))?)

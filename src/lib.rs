@@ -10,6 +10,7 @@ pub mod telemetry;
 pub mod types;
 
 pub mod bench;
+pub mod hub;
 pub mod kernel;
 pub mod steering;
 pub mod storage;

@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
+use super::fetching::{self, Lines};
 use crate::engine::{EngineConfig, EngineError, EngineHandle};
 use crate::eval::EvalError;
 use crate::eval::report::Findings;
 use crate::eval::sweep::{EvalPrompt, Subject, SweepSettings, SweptPoint, sweep, weight_grid};
 use crate::gguf::{GgufFile, is_gguf};
+use crate::hub::HubError;
 use crate::model::{Decoder, Dtype, LoraAdapter, ModelError};
 use crate::rewards::RewardError;
-use crate::service::{LoadError, ModelFolder};
+use crate::service::{LoadError, ModelFolder, PolicyAdapter, PolicyFolder};
 use crate::steering::{SteeringManifest, WeightVector};
 use crate::text::{PromptEncoder, TextError};
 use crate::training::TrainingError;
@@ -32,8 +35,8 @@ use crate::types::TokenId;
     steersman evaluate --model models/demo --policy assistant --prompts tests/e2e/prompts.jsonl \
     --grid 5 --out report")]
 pub struct EvaluateArgs {
-    /// The model: a folder, or a GGUF file, whose policies lie beside it.
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
+    /// The model: a folder, or a GGUF file, whose policies lie beside it, or a model of the hub.
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf|ORG/NAME")]
     pub model: PathBuf,
     /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
     /// says what each trades. Rewards always compute in f32.
@@ -42,51 +45,91 @@ pub struct EvaluateArgs {
     /// A policy over it: a name below the model's `policies/`, or an adapter folder. Without one
     /// the default of its policies.json, or else the model itself, which then needs a
     /// steering.json.
-    #[arg(long, value_name = "NAME|DIR")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_POLICY", value_name = "NAME|DIR")]
     pub policy: Option<String>,
     /// What to compare with: `off` (the model with the adapter off), `none`, or an adapter folder.
-    #[arg(long, value_name = "off|none|DIR", default_value = "off")]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_BASELINE",
+        value_name = "off|none|DIR",
+        default_value = "off"
+    )]
     pub baseline: String,
     /// Prompts that were not trained on: JSONL, or JSONL.zst, of rows
     /// `{"prompt": [{"role": "user", "content": "..."}]}`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_PROMPTS", value_name = "FILE")]
     pub prompts: PathBuf,
     /// Points per edge of the weight grid: with 11 each weight goes by tenths. Two objectives give
     /// N points, three N(N+1)/2, and every prompt is answered at each of them.
-    #[arg(long, value_name = "N", default_value_t = 11)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_GRID",
+        value_name = "N",
+        default_value_t = 11
+    )]
     pub grid: usize,
     /// Folder of the report, made if need be; a report that is there is overwritten.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_OUT", value_name = "DIR")]
     pub out: PathBuf,
     /// TOML file with `[objectives.NAME]` and `[judges.NAME]` rewards, as
-    /// recipes/demo/judges-facts.toml. Without it the rewards that the policy was trained on, and
+    /// recipes/demo/judges-facts.toml; a file that it names and that is not there from the working
+    /// directory is looked for beside it. Without it the rewards that the policy was trained on, and
     /// no outside judge.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_REWARDS", value_name = "FILE")]
     pub rewards: Option<PathBuf>,
     /// More prompts, rows with `"safe": true` or `false` (as of XSTest), on which refusals are
     /// counted.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_REFUSAL_PROMPTS", value_name = "FILE")]
     pub refusal_prompts: Option<PathBuf>,
     /// Use only the first N prompts; fewer are faster and less certain.
-    #[arg(long, value_name = "N")]
+    #[arg(long, env = "STEERSMAN_EVALUATE_LIMIT", value_name = "N")]
     pub limit: Option<usize>,
     /// Most tokens of an answer.
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_MAX_TOKENS",
+        value_name = "N",
+        default_value_t = 128
+    )]
     pub max_tokens: usize,
     /// Sampling temperature; 0 is greedy.
-    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_TEMPERATURE",
+        value_name = "T",
+        default_value_t = 0.7
+    )]
     pub temperature: f32,
     /// Draw among the likeliest tokens only, which have this share of the probability; 1 is off.
-    #[arg(long, value_name = "P", default_value_t = 0.9)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_TOP_P",
+        value_name = "P",
+        default_value_t = 0.9
+    )]
     pub top_p: f32,
     /// Fixes every answer: the same seed draws the same.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_SEED",
+        value_name = "N",
+        default_value_t = 0
+    )]
     pub seed: u64,
-    /// Show the answers to the first N prompts in the report.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Show the answers to the first N prompts in the report, at every weight.
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_SAMPLES",
+        value_name = "N",
+        default_value_t = 3
+    )]
     pub samples: usize,
     /// Write the summary into the policy's steering.json, where the server reads it.
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "STEERSMAN_EVALUATE_RECORD",
+        value_parser = BoolishValueParser::new()
+    )]
     pub record: bool,
 }
 
@@ -94,6 +137,9 @@ pub struct EvaluateArgs {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
+    /// The model could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The model could not be loaded.
     #[error("model")]
     Model(#[from] ModelError),
@@ -140,16 +186,23 @@ struct Bench {
 
 /// Makes the evaluation and writes the report.
 pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
+    let args = &EvaluateArgs {
+        model: fetching::located_now(&args.model, Lines::Printed)?,
+        ..args.clone()
+    };
     let (decoder, encoder) = load(args)?;
-    let (folder, has_adapter) = policy_folder(args)?;
+    let policy = policy_folder(args)?;
+    let folder = policy.dir.clone();
     let manifest =
         SteeringManifest::load(&folder).map_err(|e| EvaluateError::Manifest(Box::new(e)))?;
-    let adapter = if has_adapter {
-        Some(Arc::new(LoraAdapter::load(&folder, &decoder)?))
-    } else {
-        None
+    let adapter = match PolicyAdapter::load(&policy, Some(&manifest), decoder.config())? {
+        // whoever names a policy means one with tensors of its own
+        PolicyAdapter::Base if args.policy.is_some() => {
+            PolicyAdapter::One(Arc::new(LoraAdapter::load(&folder, &decoder)?))
+        }
+        found => found,
     };
-    let baseline = baseline(args, has_adapter, &decoder)?;
+    let baseline = baseline(args, adapter.is_some(), &decoder)?;
     let (objectives, judges) = rewards::build_all(args.rewards.as_deref(), &manifest, &folder)?;
     let mut stop_ids = decoder.config().eos_token_ids.clone();
     stop_ids.extend(encoder.tokenizer().eos_ids());
@@ -169,9 +222,9 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     };
     let prompts = prompts(&args.prompts, args.limit)?;
     let normalizers = rewards::normalizers(&bench.manifest)?;
-    let points = bench.sweep(adapter.clone(), &prompts)?;
+    let points = bench.sweep(&adapter, &prompts)?;
     let baseline_points = match &baseline {
-        Some((name, adapter)) => Some((name.as_str(), bench.sweep(adapter.clone(), &prompts)?)),
+        Some((name, adapter)) => Some((name.as_str(), bench.sweep(adapter, &prompts)?)),
         None => None,
     };
     let mut report = Findings {
@@ -190,7 +243,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
     .report()?;
     if let Some(path) = &args.refusal_prompts {
         let asked = self::prompts(path, args.limit)?;
-        report.count_refusals(&asked, &bench.sweep(adapter, &asked)?)?;
+        report.count_refusals(&asked, &bench.sweep(&adapter, &asked)?)?;
     }
     report.write(&args.out)?;
     if args.record {
@@ -207,12 +260,12 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluateError> {
 impl Bench {
     fn sweep(
         &self,
-        adapter: Option<Arc<LoraAdapter>>,
+        adapter: &PolicyAdapter,
         prompts: &[EvalPrompt],
     ) -> Result<Vec<SweptPoint>, EvalError> {
         let subject = Subject {
             engine: &self.engine,
-            adapter,
+            adapter: &|told| adapter.under(told),
             objectives: &self.manifest.objectives,
             template: &self.manifest.conditioning,
             encoder: &self.encoder,
@@ -236,36 +289,36 @@ fn load(args: &EvaluateArgs) -> Result<(Arc<Decoder>, PromptEncoder), EvaluateEr
     Ok((Arc::new(decoder), encoder))
 }
 
-/// Where the policy lies, and whether it is an adapter: the one that is asked for, or the one that
-/// the model's `policies.json` names.
-fn policy_folder(args: &EvaluateArgs) -> Result<(PathBuf, bool), EvaluateError> {
+/// Where the policy lies: the one that is asked for, or the one that the model's `policies.json`
+/// names.
+fn policy_folder(args: &EvaluateArgs) -> Result<PolicyFolder, EvaluateError> {
     let model = ModelFolder::open(&args.model)?;
     let Some(policy) = &args.policy else {
-        let default = &model.policies[model.default];
-        return Ok((default.dir.clone(), default.has_adapter));
+        return Ok(model.policies[model.default].clone());
     };
     let named = model.policies[1..].iter().find(|it| it.id == *policy);
-    let folder = named.map_or_else(|| PathBuf::from(policy), |it| it.dir.clone());
-    Ok((folder, true))
+    Ok(named.map_or_else(
+        || PolicyFolder::of_path(Path::new(policy)),
+        PolicyFolder::clone,
+    ))
 }
 
 /// The baseline's name and adapter; none where there is nothing to compare with.
-#[expect(
-    clippy::type_complexity,
-    reason = "a name and an optional adapter, used once"
-)]
 fn baseline(
     args: &EvaluateArgs,
     has_adapter: bool,
     decoder: &Decoder,
-) -> Result<Option<(String, Option<Arc<LoraAdapter>>)>, ModelError> {
+) -> Result<Option<(String, PolicyAdapter)>, ModelError> {
     match args.baseline.as_str() {
         "none" => Ok(None),
-        "off" if has_adapter => Ok(Some(("adapter off".to_owned(), None))),
+        "off" if has_adapter => Ok(Some(("adapter off".to_owned(), PolicyAdapter::Base))),
         "off" => Ok(None),
         folder => {
             let adapter = LoraAdapter::load(Path::new(folder), decoder)?;
-            Ok(Some((folder.to_owned(), Some(Arc::new(adapter)))))
+            Ok(Some((
+                folder.to_owned(),
+                PolicyAdapter::One(Arc::new(adapter)),
+            )))
         }
     }
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::fetching::{self, Lines};
 use super::print;
 use crate::config::Settings;
+use crate::hub::HubError;
 use crate::service::{
     Access, AnswerEvent, App, Device, Dtype, GenerationInput, LoadError, PromptInput, RawWeights,
     RequestError, SamplingInput,
@@ -25,8 +27,9 @@ pub(super) struct GenerateArgs {
     /// `inspect` tells a policy's objectives [default: the policy's own]
     #[arg(long, env = "STEERSMAN_WEIGHTS", value_name = "NAME=NUMBER,...")]
     weights: Option<String>,
-    /// The model: a folder, or a GGUF file [default: models/demo]
-    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf")]
+    /// The model: a folder, a GGUF file, or a model of the hub; `serve --help` says more [default:
+    /// models/demo]
+    #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf|ORG/NAME")]
     model: Option<PathBuf>,
     /// Numbers that linear layers multiply: `f32`, `bf16`, `q8_0`, `q4_0` or `auto`; `serve --help`
     /// says what each trades [default: auto]
@@ -58,6 +61,8 @@ pub(super) enum GenerateError {
     #[error("`--weights` {0}")]
     Weights(String),
     #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -84,7 +89,8 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
     settings.dtype = args.dtype.unwrap_or(settings.dtype);
     settings.device = args.device.unwrap_or(settings.device);
     let model = args.model.as_ref().unwrap_or(&settings.model);
-    let app = App::load(model, &settings.service())?;
+    let model = fetching::located_now(model, Lines::Printed)?;
+    let app = App::load(&model, &settings.service())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

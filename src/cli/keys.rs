@@ -48,32 +48,53 @@ enum KeysCommand {
 #[derive(Debug, Args)]
 struct CreateArgs {
     /// Who has the key
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "STEERSMAN_KEYS_NAME", value_name = "NAME")]
     name: String,
     /// What it may be used for: generate, profiles, metrics, admin (everything); several with
     /// commas. Fewer limit what a leaked key can do
     #[arg(
         long,
+        env = "STEERSMAN_KEYS_SCOPE",
         value_name = "SCOPE,...",
         value_delimiter = ',',
         default_value = "generate"
     )]
     scope: Vec<String>,
     /// Profile whose weights its requests get where they name none [default: the checkpoint's]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, env = "STEERSMAN_KEYS_DEFAULT_PROFILE", value_name = "ID")]
     default_profile: Option<String>,
     /// Bounds of an objective's share, after normalisation to sum 1, as in harmlessness=0.2..1;
-    /// requests outside get 403. May be repeated
-    #[arg(long, value_name = "NAME=LEAST..MOST")]
+    /// requests outside get 403. May be repeated; several also with commas
+    #[arg(
+        long,
+        env = "STEERSMAN_KEYS_WEIGHT_RANGE",
+        value_name = "NAME=LEAST..MOST",
+        value_delimiter = ','
+    )]
     weight_range: Vec<String>,
     /// Requests a minute; more get 429 [default: unlimited]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        env = "STEERSMAN_KEYS_REQUESTS_PER_MINUTE",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     requests_per_minute: Option<u32>,
     /// Tokens a minute, of prompts and answers together [default: unlimited]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        env = "STEERSMAN_KEYS_TOKENS_PER_MINUTE",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     tokens_per_minute: Option<u32>,
     /// Days for which it is valid [default: for ever]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        env = "STEERSMAN_KEYS_EXPIRES_IN_DAYS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     expires_in_days: Option<u32>,
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod evaluate;
+mod fetching;
 mod generate;
 mod health;
 mod inspect;
@@ -26,8 +27,8 @@ use crate::service::chain;
 ///
 /// Without a subcommand: `steersman serve`, with its flags if any; by default the demo checkpoint
 /// on http://127.0.0.1:8080.
-/// Where a flag's help names an environment variable, that does too, and what `serve` takes may
-/// stand in a TOML file; flags win over the environment, which wins over the file.
+/// Every flag has an environment variable, which its help names, and what `serve` takes may stand
+/// in a TOML file; flags win over the environment, which wins over the file.
 #[derive(Debug, Parser)]
 #[command(
     name = "steersman",
@@ -161,5 +162,32 @@ mod tests {
         }
         assert!(examples >= 6, "{examples} examples");
         top.debug_assert();
+    }
+
+    /// Each flag of a command and of those below it, with its variable.
+    fn flags(command: &clap::Command) -> Vec<(String, Option<String>)> {
+        let own = command.get_arguments().filter(|argument| {
+            let id = argument.get_id();
+            !argument.is_positional() && id != "help" && id != "version"
+        });
+        let own = own.map(|argument| {
+            let name = format!("{} --{}", command.get_name(), argument.get_id());
+            let variable = argument.get_env();
+            (name, variable.map(|name| name.to_string_lossy().into()))
+        });
+        let below = command.get_subcommands().flat_map(flags);
+        own.chain(below).collect()
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let all = flags(&Cli::command());
+        assert!(all.len() >= 90, "{} flags", all.len());
+        for (flag, variable) in all {
+            let named = variable
+                .as_deref()
+                .and_then(|v| v.strip_prefix("STEERSMAN_"));
+            assert!(named.is_some(), "{flag} has the variable {variable:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use crate::http;
 
@@ -12,10 +13,19 @@ use crate::http;
 pub(super) struct OpenapiArgs {
     /// Rewrite openapi/openapi.json and openapi/admin.json below the current folder instead of
     /// printing
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "STEERSMAN_OPENAPI_WRITE",
+        value_parser = BoolishValueParser::new()
+    )]
     write: bool,
     /// Print the document of the admin routes (files, training jobs, checkpoints, keys) instead
-    #[arg(long, conflicts_with = "write")]
+    #[arg(
+        long,
+        env = "STEERSMAN_OPENAPI_ADMIN",
+        conflicts_with = "write",
+        value_parser = BoolishValueParser::new()
+    )]
     admin: bool,
 }
 

@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::fetching::{self, Lines};
 use super::logging::{self, LogFilterError};
 use super::variables;
 use super::worker_process::WorkerProcess;
 use crate::config::{ConfigError, FineTuningMode, Gathered, Settings, SettingsLayer};
 use crate::http::{self, HttpSettings, ListenerSettings, Side};
+use crate::hub::HubError;
 use crate::service::{
     App, FineTuning, LoadError, OpenToAll, Phase, PromotionError, chain, may_listen,
 };
@@ -42,7 +45,11 @@ pub(super) struct ServeArgs {
     config: Option<PathBuf>,
     /// Print the settings in effect as a TOML file, each with where it came from and without
     /// secrets, and end
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "STEERSMAN_PRINT_CONFIG",
+        value_parser = BoolishValueParser::new()
+    )]
     print_config: bool,
     #[command(flatten)]
     layer: SettingsLayer,
@@ -72,6 +79,8 @@ pub(super) enum ServeError {
         #[source]
         source: io::Error,
     },
+    #[error(transparent)]
+    Hub(#[from] HubError),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("the policies that were promoted cannot be read")]
@@ -155,9 +164,12 @@ async fn load(
     store: Store,
     bucket: Option<Bucket>,
 ) -> Result<Arc<App>, ServeError> {
-    let started = Instant::now();
-    let (model, service) = (settings.model.clone(), settings.service());
-    let loading = tokio::task::spawn_blocking(move || App::load(&model, &service));
+    let model = fetching::located(&settings.model, Lines::Logged).await?;
+    let (started, service) = (Instant::now(), settings.service());
+    let loading = tokio::task::spawn_blocking(move || {
+        let app = App::load(&model, &service)?;
+        app.check_answers().map(|()| app)
+    });
     let app = match loading.await {
         Ok(app) => app?.with_store(store.clone()),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::fetching::{self, Lines};
 use super::mlflow::MlflowArgs;
+use crate::hub::HubError;
 use crate::service::run_watched;
 use crate::tracking::{Tracked, TrackingError};
 use crate::training::TrainingError;
@@ -33,7 +36,11 @@ pub struct TrainArgs {
     #[arg(long, env = "STEERSMAN_TRAIN_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
     /// No progress bar: one line per step instead, as when standard error is no terminal.
-    #[arg(long, env = "STEERSMAN_TRAIN_PLAIN")]
+    #[arg(
+        long,
+        env = "STEERSMAN_TRAIN_PLAIN",
+        value_parser = BoolishValueParser::new()
+    )]
     pub plain: bool,
     /// Where steps are told of.
     #[command(flatten)]
@@ -43,6 +50,9 @@ pub struct TrainArgs {
 /// Why a job could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
+    /// The model could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The job's own reason.
     #[error(transparent)]
     Training(#[from] TrainingError),
@@ -53,7 +63,9 @@ pub enum TrainError {
 
 /// Runs the job to its end or until it is interrupted.
 pub fn run(args: &TrainArgs) -> Result<(), TrainError> {
-    let job = Job::load(&args.config)?;
+    let mut job = Job::load(&args.config)?;
+    let model = fetching::located_now(&job.section().model, Lines::Printed)?;
+    job.section_mut().model = model;
     let mlflow = args.mlflow.settings()?;
     let tracker = mlflow.as_ref().map(|mlflow| (mlflow, tracked(&job)));
     let plain = args.plain || !std::io::stderr().is_terminal();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logging::{self, LogFilterError};
@@ -44,10 +45,19 @@ pub(super) struct WorkerArgs {
     #[arg(long, env = "STEERSMAN_REGISTRY", value_name = "URL")]
     registry: Option<String>,
     /// Take one job, run it to its end or pause, and end; end at once where there is none
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "STEERSMAN_WORKER_ONCE",
+        value_parser = BoolishValueParser::new()
+    )]
     once: bool,
     /// End when standard input ends, or when no job waits or runs: how `serve` keeps its worker
-    #[arg(long, hide = true)]
+    #[arg(
+        long,
+        env = "STEERSMAN_WORKER_BESIDE_SERVER",
+        hide = true,
+        value_parser = BoolishValueParser::new()
+    )]
     beside_server: bool,
     /// Threads of the arithmetic. More train faster and leave less of the machine to others
     /// [default: half of the machine's]

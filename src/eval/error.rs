@@ -29,6 +29,9 @@ pub enum EvalError {
     /// A reward failed.
     #[error("reward")]
     Reward(#[from] crate::rewards::RewardError),
+    /// An adapter cannot be made for some weights.
+    #[error("adapter")]
+    Adapter(#[from] crate::model::ModelError),
     /// A prompt could not be encoded.
     #[error("text")]
     Text(#[from] crate::text::TextError),

@@ -6,6 +6,7 @@ mod html;
 mod letters;
 mod plot;
 mod png;
+mod point_names;
 mod refusals;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use super::steerability::{Response, mean_inner_product, response};
 use super::sweep::{EvalPrompt, SweepSettings, SweptPoint, score};
 use super::text_measures::{Measured, TextMeasures, measure};
 use crate::rewards::{Normalizer, RewardModel};
+use chart::number;
 pub use refusals::{RefusalPoint, RefusalResponse};
 
 /// Seed of the bootstrap intervals: they are part of the report's text.
@@ -44,6 +46,14 @@ pub struct PointReport {
     pub text: Option<TextMeasures>,
     /// Score minus the baseline's at the same weights, paired by prompt.
     pub gain: Option<Estimate>,
+}
+
+impl PointReport {
+    /// Its weights, in the order of the objectives.
+    fn told(&self) -> String {
+        let weights = self.weights.iter().map(|weight| number(*weight));
+        weights.collect::<Vec<_>>().join(" / ")
+    }
 }
 
 /// How one number answers to the weight of one objective.

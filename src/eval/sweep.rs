@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::EvalError;
 use crate::engine::{Completion, EngineHandle, GenerationRequest, complete_unless};
+use crate::model::ModelError;
 use crate::rewards::{Exchange, RewardModel};
 use crate::steering::{ConditioningTemplate, ObjectiveSet, WeightVector};
 use crate::text::PromptEncoder;
@@ -52,12 +53,15 @@ impl Default for SweepSettings {
     }
 }
 
+/// Which adapter answers where the policy is told this of its objectives, in their order.
+pub type AdapterUnder<'a, A> = dyn Fn(&[f32]) -> Result<Option<Arc<A>>, ModelError> + 'a;
+
 /// A policy and everything that is needed to ask it.
 pub struct Subject<'a, A> {
     /// The engine that serves it.
     pub engine: &'a EngineHandle<A>,
-    /// Its adapter; none is the base model.
-    pub adapter: Option<Arc<A>>,
+    /// Its adapter under what it is told of its objectives; none is the base model.
+    pub adapter: &'a AdapterUnder<'a, A>,
     /// What is traded off.
     pub objectives: &'a ObjectiveSet,
     /// How the weights are written.
@@ -169,14 +173,15 @@ fn requests_under<A: Send + Sync + 'static>(
     settings: &SweepSettings,
 ) -> Result<Vec<GenerationRequest<A>>, EvalError> {
     let span = subject.template.render(subject.objectives, weights);
+    let adapter = (subject.adapter)(&subject.template.told(weights))?;
     prompts
         .iter()
         .enumerate()
         .map(|(place, prompt)| {
-            let tokens = subject.encoder.encode_chat(&prompt.prompt, Some(&span))?;
+            let tokens = subject.encoder.encode_chat(&prompt.prompt, span.as_ref())?;
             let sampling = sampling(settings, place as u64, subject.stop_ids);
             Ok(GenerationRequest {
-                adapter: subject.adapter.clone(),
+                adapter: adapter.clone(),
                 ..GenerationRequest::new(tokens, sampling)
             })
         })

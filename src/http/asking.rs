@@ -10,10 +10,12 @@ use super::account::Account;
 use super::error::{ApiError, ErrorBody};
 use super::fields::sort_rest;
 use super::grammar::{ResponseFormat, grammar};
+use super::metadata::read_metadata;
 use super::reply::{Logprobs, token_ids};
 use super::request_id::RequestId;
 use super::sampling::SamplingFields;
 use super::tell::Piece;
+use super::truncation::TruncationFields;
 use super::weights::{WeightsField, header_weights};
 use crate::service::{
     Access, AnswerToken, GenerationInput, PromptInput, RawWeights, SamplingInput, Speller,
@@ -57,8 +59,13 @@ pub(super) struct SharedFields {
     /// A profile whose weights to use.
     #[schema(example = "cautious")]
     profile: Option<String>,
-    /// Names a profile to use where nothing else says anything; else of no effect.
+    /// Names a profile to use where nothing else says anything; else `warnings` say that it has
+    /// no effect.
     user: Option<String>,
+    /// Up to 16 strings. They have no effect, which `warnings` say, but for `objectives`, which is
+    /// read as the header's weights are.
+    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
+    metadata: Option<Map<String, Value>>,
     /// How far beyond its weights the policy is pushed: the logits become
     /// `l(w) + (guidance - 1) * (l(w) - l(equal weights))`, from a second row of the same batch.
     #[schema(minimum = 0, maximum = 10, default = 1.0)]
@@ -78,6 +85,8 @@ pub(super) struct SharedFields {
     stream: Option<bool>,
     /// How the stream is told.
     stream_options: Option<StreamOptions>,
+    #[serde(flatten)]
+    truncation: TruncationFields,
     #[serde(flatten)]
     sampling: SamplingFields,
     #[serde(flatten)]
@@ -170,9 +179,11 @@ impl SharedFields {
             body_weights: self.objective_weights.map(|weights| weights.0),
             header_weights: caller.header_weights.clone(),
             profile: self.profile,
+            metadata_weights: read_metadata(self.metadata, &mut warnings)?,
             user: self.user,
             access: caller.access.clone(),
             sampling,
+            truncation: self.truncation.read()?,
             n: self.n,
             guidance: self.guidance,
             grammar: grammar(self.response_format, self.regex)?,

@@ -96,6 +96,7 @@ const ROUTES: &[(&str, Method, Need)] = &[
         ADMIN,
     ),
     ("/admin/v1/policies", Method::GET, ADMIN),
+    ("/admin/v1/policies/{id}", Method::DELETE, ADMIN),
     ("/admin/v1/policies/{id}/promote", Method::POST, ADMIN),
     ("/admin/v1/policies/rollback", Method::POST, ADMIN),
 ];

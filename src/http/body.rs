@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::error::ApiError;
 use super::settings::{BodyLimits, HttpSettings};
 use super::strict_json::StrictValue;
+use crate::types::json_kind;
 
 /// A JSON object of the body, read as `T`. All fields of `T` must be optional; what is required
 /// is checked by the handler, which can say so better.
@@ -71,7 +72,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         )
     })?;
     let Value::Object(object) = value else {
-        let message = format!("the body must be a JSON object, got {}", kind_of(&value));
+        let message = format!("the body must be a JSON object, got {}", json_kind(&value));
         return Err(ApiError::invalid("invalid_json", message));
     };
     let object = Value::Object(object);
@@ -91,18 +92,6 @@ fn culprit<T: DeserializeOwned>(object: &Value, error: &serde_json::Error) -> Ap
         }
     }
     ApiError::invalid("invalid_json", plain_words(&error.to_string()))
-}
-
-/// What a JSON value is, in words.
-pub(super) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 /// Rust's type names mean nothing to a caller.

@@ -1,10 +1,11 @@
 //! What surrounds every request: its id, its line of log, and a net under panics.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::HeaderValue;
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -16,8 +17,12 @@ use super::account::Account;
 use super::error::ApiError;
 use super::request_id::{REQUEST_ID, RequestId, trace_of};
 
+/// Milliseconds until the reply began, under OpenAI's name; a stream begins with its first token.
+const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+
 /// Wraps one request.
 pub(super) async fn wrap(State(watch): State<Watch>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
     let id = RequestId::of(request.headers());
     let account = Account::default();
     let caller = trace_of(request.headers());
@@ -54,6 +59,9 @@ pub(super) async fn wrap(State(watch): State<Watch>, mut request: Request, next:
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let headers = response.headers_mut();
+    headers.insert(PROCESSING_MS, HeaderValue::from(ms));
     entry.answered(response.status());
     response.map(|body| Body::new(Logged::new(body, span.clone(), entry)))
 }

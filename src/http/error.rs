@@ -290,12 +290,11 @@ impl From<RequestError> for ApiError {
             RequestError::ModelNotFound { .. } => {
                 not_found("model_not_found", message).with_param("model")
             }
-            RequestError::ProfileNotFound { from, .. } => {
-                not_found("profile_not_found", message).with_param(from.param())
-            }
+            RequestError::ProfileNotFound { from, .. } => not_found("profile_not_found", message)
+                .with_param(from.map_or("id", WeightsSource::param)),
             RequestError::ProfileChanged { .. } => {
                 let status = StatusCode::CONFLICT;
-                Self::new(status, "conflict_error", "version_mismatch", message)
+                Self::new(status, "conflict_error", "generation_mismatch", message)
                     .with_param("expected_version")
             }
             RequestError::WeightForbidden { objective, .. } => {
@@ -354,7 +353,7 @@ impl From<RequestError> for ApiError {
                     30,
                 )
             }
-            RequestError::Prompt { .. } | RequestError::Engine(_) => {
+            RequestError::Prompt { .. } | RequestError::Engine(_) | RequestError::Mix(_) => {
                 tracing::error!("{message}");
                 Self::internal()
             }

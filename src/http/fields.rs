@@ -19,7 +19,7 @@ const WITHOUT_EFFECT: [&str; 9] = [
 ];
 
 /// Would change the answer; each with what leaves it as it is.
-const UNSUPPORTED: [(&str, Neutral); 24] = [
+const UNSUPPORTED: [(&str, Neutral); 23] = [
     ("tools", Neutral::Empty),
     ("tool_choice", Neutral::Words(&["none", "auto"])),
     ("functions", Neutral::Empty),
@@ -33,7 +33,6 @@ const UNSUPPORTED: [(&str, Neutral); 24] = [
     ("web_search_options", Neutral::Never),
     ("chat_template", Neutral::Never),
     ("chat_template_kwargs", Neutral::Empty),
-    ("truncate_prompt_tokens", Neutral::Never),
     ("prompt_logprobs", Neutral::Never),
     ("use_beam_search", Neutral::False),
     ("guided_json", Neutral::Never),

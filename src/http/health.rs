@@ -76,6 +76,10 @@ pub(super) async fn get_readiness(State(app): State<Arc<App>>) -> Result<Json<He
             let message = "no token was decoded lately, and a probe did not get one in time";
             Err(ApiError::unavailable("engine_silent", message, 5))
         }
+        Err(Unready::Failed(reason)) => {
+            let message = format!("no token was decoded lately, and a probe failed: {reason}");
+            Err(ApiError::unavailable("engine_failed", message, 5))
+        }
     }
 }
 

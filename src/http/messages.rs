@@ -3,9 +3,8 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::body::kind_of;
 use super::error::ApiError;
-use crate::types::{Message, Role};
+use crate::types::{Message, json_kind};
 
 /// One turn of a conversation.
 #[derive(ToSchema)]
@@ -75,7 +74,7 @@ fn read_turn(index: usize, turn: &Value, warnings: &mut Vec<String>) -> Result<M
     let Value::Object(turn) = turn else {
         let problem = format!(
             "must be an object with role and content, got {}",
-            kind_of(turn)
+            json_kind(turn)
         );
         return Err(refuse(&at, &problem));
     };
@@ -98,60 +97,7 @@ fn read_turn(index: usize, turn: &Value, warnings: &mut Vec<String>) -> Result<M
             }
         }
     }
-    let role = read_role(&at, turn.get("role"))?;
-    let content = read_content(&format!("{at}.content"), turn.get("content"))?;
-    Ok(Message { role, content })
-}
-
-fn read_role(at: &str, role: Option<&Value>) -> Result<Role, ApiError> {
-    match role.and_then(Value::as_str) {
-        Some("system" | "developer") => Ok(Role::System),
-        Some("user") => Ok(Role::User),
-        Some("assistant") => Ok(Role::Assistant),
-        Some("tool") => Ok(Role::Tool),
-        _ => {
-            let got = role.map_or("none".to_owned(), Value::to_string);
-            let problem =
-                format!("must be one of system, developer, user, assistant and tool, got {got}");
-            Err(refuse(&format!("{at}.role"), &problem))
-        }
-    }
-}
-
-fn read_content(at: &str, content: Option<&Value>) -> Result<String, ApiError> {
-    match content {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Array(parts)) => {
-            let texts = parts
-                .iter()
-                .enumerate()
-                .map(|(i, part)| read_part(&format!("{at}[{i}]"), part));
-            texts
-                .collect::<Result<Vec<_>, _>>()
-                .map(|texts| texts.concat())
-        }
-        other => {
-            let got = other.map_or("none", kind_of);
-            Err(refuse(
-                at,
-                &format!("must be a string or a list of text parts, got {got}"),
-            ))
-        }
-    }
-}
-
-fn read_part<'a>(at: &str, part: &'a Value) -> Result<&'a str, ApiError> {
-    match (part.get("type").and_then(Value::as_str), part.get("text")) {
-        (Some("text"), Some(Value::String(text))) => Ok(text),
-        (Some(kind), _) if kind != "text" => Err(refuse(
-            at,
-            &format!("must be of type text, the only kind here, got `{kind}`"),
-        )),
-        _ => Err(refuse(
-            at,
-            "must be an object with type `text` and a string `text`",
-        )),
-    }
+    Message::read(turn).map_err(|fault| refuse(&format!("{at}.{}", fault.at), &fault.problem))
 }
 
 fn refuse(at: &str, problem: &str) -> ApiError {

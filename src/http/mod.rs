@@ -23,6 +23,7 @@ mod grammar;
 mod health;
 mod listener;
 mod messages;
+mod metadata;
 mod meters;
 mod objectives;
 mod openai;
@@ -33,11 +34,13 @@ mod reply;
 mod request_id;
 mod sampling;
 mod settings;
+mod slashes;
 mod sse;
 mod strict_json;
 mod sweep;
 mod tell;
 mod tokens;
+mod truncation;
 mod weights;
 
 use std::sync::Arc;
@@ -46,6 +49,7 @@ use axum::extract::Request;
 use axum::middleware;
 use axum::routing::get;
 use axum::{Extension, Router};
+use tower::util::MapRequest;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -93,7 +97,7 @@ fn router_with(
             .route("/healthz", get(health::get_health))
             .merge(health::aliases()),
     };
-    routes
+    let routes = routes
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(
@@ -112,7 +116,9 @@ fn router_with(
             },
             envelope::wrap,
         ))
-        .with_state(app)
+        .with_state(app);
+    // around the whole, since routes are found before what is around them is asked
+    Router::new().fallback_service(MapRequest::new(routes, slashes::without_extra))
 }
 
 /// The routes of callers, with those that the document does not describe.

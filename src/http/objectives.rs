@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::{ApiError, ErrorBody};
 use super::weights::steering_headers;
 use crate::service::{Access, App, LivePolicy, WeightsOffers};
+use crate::steering::TargetRule;
 
 /// One thing that a policy trades off against others.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,6 +28,29 @@ pub(super) struct ObjectiveBody {
     min_weight: f32,
     /// Greatest raw weight; `null` is unbounded.
     max_weight: Option<f32>,
+    /// What the policy is asked for of it, of policies that are told targets; else `null`.
+    target: Option<Target>,
+}
+
+/// What a policy can be asked for of one objective.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Target {
+    /// Asked for where the objective has no weight.
+    low: f32,
+    /// Asked for where it has the most; below `low` where less is better.
+    high: f32,
+}
+
+/// How a policy is told the weights.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Conditioning {
+    /// `weights_text` (weights in the prompt), `reward_tokens` (rewards to reach, in the normalised
+    /// units of its training), `score_tokens` (scores to reach), `attributes` (values to have) or
+    /// `adapter_mix` (weights scale its adapters).
+    #[schema(example = "weights_text")]
+    kind: &'static str,
+    /// How weights become targets: `linear`, `l2` or `linf`; `null` where weights themselves are told.
+    rule: Option<&'static str>,
 }
 
 impl ObjectiveBody {
@@ -36,6 +60,11 @@ impl ObjectiveBody {
             .manifest
             .iter()
             .flat_map(|manifest| manifest.objectives.iter());
+        let ranges = (policy.manifest.iter()).flat_map(|it| &it.conditioning.targets);
+        let mut ranges = ranges.map(|range| Target {
+            low: range.low,
+            high: range.high,
+        });
         objectives
             .map(|objective| Self {
                 name: objective.name.clone(),
@@ -43,6 +72,7 @@ impl ObjectiveBody {
                 default_weight: objective.default_weight,
                 min_weight: objective.min_weight,
                 max_weight: objective.max_weight,
+                target: ranges.next(),
             })
             .collect()
     }
@@ -62,8 +92,9 @@ pub(super) struct Objectives {
     description: String,
     /// In the order that `objective_weights` takes as an array; empty for an ordinary model.
     objectives: Vec<ObjectiveBody>,
-    /// Decimals to which weights are rounded before the policy is told; `null` for an ordinary
-    /// model.
+    /// How the policy is told the weights; `null` for an ordinary model.
+    conditioning: Option<Conditioning>,
+    /// Decimals of what the policy is told; `null` for an ordinary model.
     decimals: Option<u32>,
     /// The evaluation report of the checkpoint, with its measured steerability; `null` where it
     /// was not evaluated.
@@ -119,6 +150,10 @@ pub(super) async fn get_objectives(
         policy_version: policy.version.clone(),
         description: manifest.map_or_else(String::new, |m| m.description.clone()),
         objectives: ObjectiveBody::all(&policy),
+        conditioning: manifest.map(|manifest| Conditioning {
+            kind: manifest.conditioning.kind.as_str(),
+            rule: manifest.conditioning.target_rule().map(TargetRule::as_str),
+        }),
         decimals: manifest.map(|manifest| manifest.conditioning.decimals),
         evaluation: manifest
             .map(|manifest| manifest.evaluation.clone())

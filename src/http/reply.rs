@@ -22,6 +22,8 @@ pub(super) struct UsageBody {
     total_tokens: usize,
     /// Of the prompt.
     prompt_tokens_details: PromptTokensDetails,
+    /// Of the answer.
+    completion_tokens_details: CompletionTokensDetails,
     /// As at the top level; some clients keep only `usage`.
     steering: Option<Steering>,
 }
@@ -39,6 +41,9 @@ impl UsageBody {
             completion_tokens,
             total_tokens,
             prompt_tokens_details: PromptTokensDetails { cached_tokens },
+            completion_tokens_details: CompletionTokensDetails {
+                reasoning_tokens: 0,
+            },
             steering,
         }
     }
@@ -49,6 +54,13 @@ impl UsageBody {
 pub(super) struct PromptTokensDetails {
     /// Tokens that were not computed again.
     cached_tokens: usize,
+}
+
+/// More of an answer's tokens.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct CompletionTokensDetails {
+    /// Always 0: whatever a policy generates is its answer.
+    reasoning_tokens: usize,
 }
 
 /// Log-probabilities of an answer's tokens.
@@ -130,7 +142,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(prefix: &str, answers: &Answers, warnings: Vec<String>) -> Self {
+    pub(super) fn of(prefix: &str, answers: &Answers, mut warnings: Vec<String>) -> Self {
+        warnings.extend(answers.remarks.iter().cloned());
         let policy = &answers.steered.policy;
         Self {
             id: new_id(prefix),

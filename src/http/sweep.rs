@@ -119,6 +119,7 @@ pub(super) struct SweepPoint {
         (status = 200, description = "The answers.", body = SweepBody, headers(
             ("x-policy-version" = String, description = "The version of the policy that answers."),
             ("x-request-id" = String, description = "The request's id."),
+            ("openai-processing-ms" = u64, description = "Milliseconds until the reply began."),
          )),
         Refusals,
     )
@@ -173,7 +174,7 @@ pub(super) async fn create_sweep(
         objectives: whole.objectives,
         usage: UsageBody::new(whole.usage, None),
         seed: whole.seed,
-        warnings: asked.warnings,
+        warnings: [asked.warnings, whole.remarks].concat(),
     };
     Ok((headers, Json(body)).into_response())
 }
@@ -208,6 +209,9 @@ fn check_asked(asked: &Asked) -> Result<(), ApiError> {
     } else if input.profile.is_some() {
         let message = "`profile` cannot be given to a sweep; list its weights in `points`";
         ("profile", message)
+    } else if input.metadata_weights.is_some() {
+        let message = "`metadata.objectives` cannot be given to a sweep; list them in `points`";
+        ("metadata.objectives", message)
     } else if input.n.is_some_and(|n| n != 1) {
         ("n", "`n` must be 1 in a sweep: each point has one answer")
     } else if options.stream {

@@ -14,6 +14,7 @@ use super::body::JsonBody;
 use super::error::{ApiError, ErrorBody};
 use super::fields::sort_rest;
 use super::messages::{MessageSchema, read_messages};
+use super::truncation::TruncationFields;
 use super::weights::{Steering, WeightsField, steering_headers};
 use crate::service::{Access, App, PromptInput, TokenizeInput, WeightsOffers};
 use crate::types::TokenId;
@@ -38,6 +39,8 @@ pub(super) struct TokenizeRequest {
     /// A profile whose weights to use.
     #[schema(example = "cautious")]
     profile: Option<String>,
+    #[serde(flatten)]
+    truncation: TruncationFields,
     #[serde(flatten)]
     #[schema(ignore)]
     rest: Map<String, Value>,
@@ -108,8 +111,10 @@ pub(super) async fn create_tokens(
             body_weights: request.objective_weights.map(|weights| weights.0),
             profile: request.profile,
             header_weights: caller.header_weights,
+            truncation: request.truncation.read()?,
         })
         .await?;
+    warnings.extend(tokenized.remarks);
     let steered = &tokenized.steered;
     let headers = steering_headers(&steered.policy.version, steered.steering.as_ref());
     let body = TokenizeBody {

@@ -137,11 +137,12 @@ pub(super) struct Steering {
     /// The weights that were asked for, normalised to sum 1.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
     weights: NamedNumbers,
-    /// The weights that the policy was told: rounded to the precision it was trained with.
+    /// What the policy was told of each objective, rounded to the precision it was trained with: the
+    /// weights, or of a policy that is told targets what these weights ask for.
     #[schema(value_type = std::collections::BTreeMap<String, f32>)]
     encoded: NamedNumbers,
-    /// Who asked: `body`, `header`, `profile`, `model` (the suffix), `user` (a profile), `key`
-    /// (its default profile), or `default` (the checkpoint).
+    /// Who asked: `body`, `header`, `profile`, `model` (the suffix), `metadata`, `user` (a profile),
+    /// `key` (its default profile), or `default` (the checkpoint).
     source: &'static str,
     /// The version of the policy that answered.
     policy_version: String,

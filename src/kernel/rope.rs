@@ -1,36 +1,61 @@
 //! Rotary position embedding (arXiv 2104.09864), in the half-split layout of Hugging Face models.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::storage::{elements, with_elements};
 
-/// Cosines and sines of every position up to a limit.
+/// Positions that are tabulated together.
+const PART: usize = 1024;
+
+/// Cosines and sines of every position up to a limit, tabulated where they are first asked for: a
+/// model may state a context that nobody will ever fill.
 pub struct RopeTable {
-    cos: Vec<f32>,
-    sin: Vec<f32>,
-    half: usize,
+    parts: Box<[OnceLock<Part>]>,
+    inverse_frequencies: Box<[f32]>,
+    positions: usize,
+    amplitude: f32,
+}
+
+/// Cosines and sines of neighbouring positions, (positions, half).
+struct Part {
+    cos: Box<[f32]>,
+    sin: Box<[f32]>,
 }
 
 impl RopeTable {
-    /// Tabulates `positions` rows for the given inverse frequencies (radians a position).
+    /// A table of `positions` rows for the given inverse frequencies (radians a position).
     ///
     /// Twice as many dimensions of a head are rotated as there are frequencies; the rest pass
     /// through. `amplitude` scales what is rotated; 1 for all but YaRN.
     pub fn new(inverse_frequencies: &[f32], positions: usize, amplitude: f32) -> Self {
-        let half = inverse_frequencies.len();
-        let mut cos = Vec::with_capacity(positions * half);
-        let mut sin = Vec::with_capacity(positions * half);
-        for position in 0..positions {
-            for frequency in inverse_frequencies {
-                let angle = position as f32 * frequency;
-                cos.push(angle.cos() * amplitude);
-                sin.push(angle.sin() * amplitude);
-            }
+        let parts = positions.div_ceil(PART);
+        Self {
+            parts: (0..parts).map(|_| OnceLock::new()).collect(),
+            inverse_frequencies: inverse_frequencies.into(),
+            positions,
+            amplitude,
         }
-        Self { cos, sin, half }
+    }
+
+    fn tabulate(&self, positions: Range<usize>) -> Part {
+        let angles = || {
+            positions.clone().flat_map(|position| {
+                let frequencies = self.inverse_frequencies.iter();
+                frequencies.map(move |frequency| position as f32 * frequency)
+            })
+        };
+        Part {
+            cos: angles().map(|a| a.cos() * self.amplitude).collect(),
+            sin: angles().map(|a| a.sin() * self.amplitude).collect(),
+        }
+    }
+
+    fn half(&self) -> usize {
+        self.inverse_frequencies.len()
     }
 
     /// Rotates each head of a row by its position, which is within the table.
@@ -53,18 +78,24 @@ impl RopeTable {
 
     /// Cosines and sines of one position.
     fn angles(&self, position: usize) -> Angles<'_> {
-        let at = position * self.half..(position + 1) * self.half;
+        let (part, row) = (position / PART, position % PART);
+        let part = self.parts[part].get_or_init(|| {
+            let first = part * PART;
+            self.tabulate(first..(first + PART).min(self.positions))
+        });
+        let at = row * self.half()..(row + 1) * self.half();
         Angles {
-            cos: &self.cos[at.clone()],
-            sin: &self.sin[at],
+            cos: &part.cos[at.clone()],
+            sin: &part.sin[at],
             sign: 1.0,
         }
     }
 
-    /// Cosines and sines, (positions, half), and how many there are of each position.
+    /// Cosines and sines of the first positions, (positions, half), and how many there are of each.
     #[cfg(feature = "cuda")]
-    pub(super) fn parts(&self) -> (&[f32], &[f32], usize) {
-        (&self.cos, &self.sin, self.half)
+    pub(super) fn first(&self, positions: usize) -> (Box<[f32]>, Box<[f32]>, usize) {
+        let Part { cos, sin } = self.tabulate(0..positions.min(self.positions));
+        (cos, sin, self.half())
     }
 
     /// Refuses tokens of heads that this table cannot rotate.
@@ -76,24 +107,19 @@ impl RopeTable {
         if tokens != positions.len() {
             bail!("rope: {tokens} tokens but {} positions", positions.len());
         }
-        if head_dim < 2 * self.half {
+        if head_dim < 2 * self.half() {
             bail!(
                 "rope: head of {head_dim} is narrower than {} rotated dimensions",
-                2 * self.half
+                2 * self.half()
             );
         }
-        if let Some(position) = positions.iter().find(|p| **p as usize >= self.positions()) {
+        if let Some(position) = positions.iter().find(|p| **p as usize >= self.positions) {
             bail!(
                 "rope: position {position} is past the table's {} positions",
-                self.positions()
+                self.positions
             );
         }
         Ok(())
-    }
-
-    /// Number of positions tabulated.
-    pub fn positions(&self) -> usize {
-        self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 }
 
@@ -178,5 +204,31 @@ impl CustomOp1 for Rotation {
         };
         let dx = with_elements(grad, |grad| back.run(grad, heads, head_dim))?;
         Ok(Some(Tensor::from_vec(dx, grad.shape(), grad.device())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_asked_for_is_tabulated() {
+        let table = RopeTable::new(&[1.0, 0.01], 3 * PART + 5, 2.0);
+        for position in [0, PART - 1, PART, 3 * PART + 4] {
+            let angles = table.angles(position);
+            let angle = position as f32 * 0.01;
+            assert_eq!(
+                (angles.cos[1], angles.sin[1]),
+                (angle.cos() * 2.0, angle.sin() * 2.0)
+            );
+        }
+        let made: Vec<bool> = table
+            .parts
+            .iter()
+            .map(|part| part.get().is_some())
+            .collect();
+        assert_eq!(made, [true, true, false, true]);
+        assert!(table.check((1, 4), &[3 * PART as u32 + 4]).is_ok());
+        assert!(table.check((1, 4), &[3 * PART as u32 + 5]).is_err());
     }
 }

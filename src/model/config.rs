@@ -150,7 +150,26 @@ impl Yarn {
     }
 }
 
+/// Longest context: every position up to it is a number that single precision holds.
+const MAX_POSITIONS: usize = 1 << 24;
+
 impl RopeConfig {
+    /// Refuses what would rotate by no number.
+    fn check(&self, head_dim: usize) -> Result<(), String> {
+        if !self.theta.is_finite() || self.theta <= 0.0 {
+            let theta = self.theta;
+            return Err(format!("rope_theta is {theta}, expected a number above 0"));
+        }
+        let frequencies = self.inverse_frequencies(head_dim);
+        match self.amplitude().is_finite() && frequencies.iter().all(|f| f.is_finite()) {
+            true => Ok(()),
+            false => Err(format!(
+                "the rope scaling {:?} makes frequencies that are no numbers",
+                self.scaling
+            )),
+        }
+    }
+
     /// Factor on cosines and sines.
     pub fn amplitude(&self) -> f32 {
         match &self.scaling {
@@ -231,7 +250,7 @@ impl DecoderConfig {
         }
     }
 
-    /// The rotary embeddings, tabulated for every position.
+    /// The rotary embeddings of every position.
     pub(super) fn rope_tables(&self) -> Vec<RopeTable> {
         let tables = self.ropes.iter().map(|rope| {
             let frequencies = rope.inverse_frequencies(self.head_dim);
@@ -289,6 +308,15 @@ impl DecoderConfig {
         if self.layers.is_empty() || self.vocab_size == 0 || !self.head_dim.is_multiple_of(2) {
             return Err("needs at least one layer, one token and an even head_dim".into());
         }
+        if !(1..=MAX_POSITIONS).contains(&self.max_positions) {
+            return Err(format!(
+                "max_position_embeddings is {}, expected 1 to {MAX_POSITIONS}",
+                self.max_positions
+            ));
+        }
+        self.ropes
+            .iter()
+            .try_for_each(|rope| rope.check(self.head_dim))?;
         if let Some(id) = self
             .eos_token_ids
             .iter()

@@ -122,13 +122,18 @@ impl LoraAdapter {
                 reason,
             });
         }
-        Ok(Self {
+        Ok(Self::of_pairs(config, pairs))
+    }
+
+    /// An adapter of these pairs, to serve.
+    pub(super) fn of_pairs(config: LoraConfig, pairs: BTreeMap<String, LoraPair>) -> Self {
+        Self {
             generation: next_generation(),
             config,
             pairs,
             vars: Vec::new(),
             packed: OnceLock::new(),
-        })
+        }
     }
 
     /// A trainable adapter that changes nothing yet: A uniform as in PEFT, B zero.
@@ -216,13 +221,7 @@ impl LoraAdapter {
             };
             pairs.insert(module.clone(), copied);
         }
-        Ok(Self {
-            generation: next_generation(),
-            config: self.config.clone(),
-            pairs,
-            vars: Vec::new(),
-            packed: OnceLock::new(),
-        })
+        Ok(Self::of_pairs(self.config.clone(), pairs))
     }
 
     /// All tensors by their names in PEFT files.

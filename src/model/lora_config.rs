@@ -113,6 +113,25 @@ impl LoraConfig {
         }
     }
 
+    /// Of an adapter that changes these modules, each at its rank and unscaled.
+    pub(super) fn of_ranks(ranks: &BTreeMap<String, usize>) -> Self {
+        let most = ranks.values().copied().max().unwrap_or(1);
+        let each = ranks
+            .iter()
+            .map(|(module, rank)| (regex::escape(module), *rank as f64));
+        let each: BTreeMap<String, f64> = each.collect();
+        Self {
+            rank: most,
+            alpha: most as f64,
+            rank_stabilised: false,
+            targets: Targets::Suffixes(ranks.keys().cloned().collect()),
+            excluded: Vec::new(),
+            layers: None,
+            rank_pattern: each.clone(),
+            alpha_pattern: each,
+        }
+    }
+
     /// True if the adapter changes the linear layer at this path.
     pub(super) fn targets(&self, module: &str) -> Result<bool, ModelError> {
         let is = |name: &String| module == name || module.ends_with(&format!(".{name}"));

@@ -1,6 +1,6 @@
 //! A reward as a job's configuration writes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,22 @@ impl RewardConfig {
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::Http(_) | Self::Judge(_))
     }
+
+    /// Takes files that are not where a relative path leads from the working directory from
+    /// `folder`, where they are there.
+    pub fn look_in(&mut self, folder: &Path) {
+        let paths = match self {
+            Self::Classifier { path, .. } => vec![path],
+            Self::Rule { rule } => rule.paths_mut(),
+            Self::Http(_) | Self::Judge(_) => Vec::new(),
+        };
+        for path in paths {
+            let beside = folder.join(&*path);
+            if !path.exists() && beside.exists() {
+                *path = beside;
+            }
+        }
+    }
 }
 
 /// The reward that `config` describes: settings checked, files read, tensors loaded.
@@ -107,5 +123,22 @@ mod tests {
             let error = read(json!({"retires": 2})).expect_err("no such field");
             assert!(error.to_string().contains("retires"), "{error}");
         }
+    }
+
+    #[test]
+    fn files_that_are_not_here_are_looked_for_in_the_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("words.tsv"), "the").expect("a file");
+        let read = |path: &str| {
+            let rule = json!({"name": "readability", "common_words": path});
+            let config = json!({"kind": "rule", "rule": rule});
+            let mut config: RewardConfig = serde_json::from_value(config).expect("sound");
+            config.look_in(folder.path());
+            serde_json::to_value(config).expect("JSON")["rule"]["common_words"].clone()
+        };
+        assert_eq!(read("words.tsv"), json!(folder.path().join("words.tsv")));
+        // here, and nowhere
+        assert_eq!(read("Cargo.toml"), json!("Cargo.toml"));
+        assert_eq!(read("none.tsv"), json!("none.tsv"));
     }
 }

@@ -22,6 +22,8 @@ pub struct Answers {
     pub steered: Steered,
     /// The seed of the request; that of each prompt's first answer.
     pub seed: u64,
+    /// What the request did otherwise than it may seem, in words.
+    pub remarks: Vec<String>,
     speller: Speller,
     lifecycle: Arc<super::Lifecycle>,
     /// Prompt by prompt.
@@ -64,6 +66,7 @@ impl Answers {
         Self {
             steered,
             seed: choices.first().map_or(0, Answer::seed),
+            remarks: Vec::new(),
             speller: app.speller(),
             lifecycle: Arc::clone(&app.lifecycle),
             usages: vec![None; choices.len()],

@@ -24,12 +24,12 @@ pub enum RequestError {
         known: String,
     },
     /// No such profile.
-    #[error("no profile is named `{name}` ({from}); GET /v1/profiles lists them")]
+    #[error("no profile is named `{name}`{}; GET /v1/profiles lists them", by(*.from))]
     ProfileNotFound {
         /// What the caller named.
         name: String,
-        /// Where.
-        from: WeightsSource,
+        /// Where; `None` is the request's path.
+        from: Option<WeightsSource>,
     },
     /// A profile is not of the version that the caller expects.
     #[error("the profile `{id}` {found}, expected {expected}; read it again and repeat the change")]
@@ -192,6 +192,9 @@ pub enum RequestError {
     /// The engine failed on this request.
     #[error("the engine failed on this request")]
     Engine(#[source] EngineError),
+    /// The policy's adapters cannot be mixed.
+    #[error("the policy's adapters cannot be mixed")]
+    Mix(#[from] ModelError),
 }
 
 impl From<EngineError> for RequestError {
@@ -217,6 +220,11 @@ impl From<EngineError> for RequestError {
     }
 }
 
+/// Who named something, behind its name.
+fn by(from: Option<WeightsSource>) -> String {
+    from.map_or_else(String::new, |from| format!(" ({from})"))
+}
+
 impl RequestError {
     /// A field that is out of range or of the wrong form.
     pub fn invalid(param: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -233,7 +241,8 @@ pub enum LoadError {
     /// The path is neither a folder nor a GGUF file.
     #[error(
         "{} is not a folder, and no GGUF file; --model takes a folder with config.json, \
-         tokenizer.json and model.safetensors, or a file that ends in .gguf",
+         tokenizer.json and model.safetensors, a file that ends in .gguf, or a model of the hub as in \
+         Qwen/Qwen2.5-0.5B-Instruct",
         .0.display()
     )]
     NotAFolder(PathBuf),
@@ -342,6 +351,18 @@ pub enum LoadError {
     /// A device is asked for that this program is not built for.
     #[error(transparent)]
     Device(#[from] NotBuilt),
+    /// Everything is there, and yet no token can be had.
+    #[error(
+        "the model `{policy}` cannot answer: after the shortest prompt no token can be had; its \
+         tensors may hold numbers that are not finite"
+    )]
+    NoToken {
+        /// Which policy.
+        policy: String,
+        /// What the engine says.
+        #[source]
+        source: EngineError,
+    },
     /// The engine could not be started.
     #[error("the engine cannot start")]
     Engine(#[source] EngineError),

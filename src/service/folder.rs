@@ -11,10 +11,11 @@ use super::error::LoadError;
 use super::selector::DEFAULT_MODEL;
 use super::weights::Weights;
 use crate::gguf::is_gguf;
+use crate::hub::name_of_snapshot;
 
 /// The file that makes a folder a steerable policy.
 pub const MANIFEST_FILE: &str = "steering.json";
-const ADAPTER_FILE: &str = "adapter_config.json";
+pub(super) const ADAPTER_FILE: &str = "adapter_config.json";
 const POLICIES_DIR: &str = "policies";
 const POLICIES_FILE: &str = "policies.json";
 
@@ -64,9 +65,10 @@ impl ModelFolder {
             })
         };
         if is_gguf(path) && path.is_file() {
-            let file = whole(path)?;
-            // whatever is a file lies in a folder
-            let root = file.parent().unwrap_or(Path::new("/")).to_owned();
+            let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let root = whole(parent.unwrap_or(Path::new(".")))?;
+            // the file may be a link to one that has a hash for its name
+            let file = root.join(path.file_name().unwrap_or_default());
             let id = base_id(file.file_stem().unwrap_or_default());
             return Self::list(root, id, Weights::Gguf(file));
         }
@@ -75,7 +77,8 @@ impl ModelFolder {
         }
         check_weights(path)?;
         let root = whole(path)?;
-        let id = base_id(root.file_name().unwrap_or_default());
+        let own = root.file_name().unwrap_or_default();
+        let id = base_id(name_of_snapshot(&root).map_or(own, OsStr::new));
         Self::list(root.clone(), id, Weights::Folder(root))
     }
 
@@ -119,6 +122,17 @@ impl ModelFolder {
 }
 
 impl PolicyFolder {
+    /// A folder that is no part of a model's, of any name.
+    pub fn of_path(dir: &Path) -> Self {
+        let id = base_id(dir.file_name().unwrap_or_default());
+        Self {
+            has_adapter: dir.join(ADAPTER_FILE).is_file(),
+            has_manifest: dir.join(MANIFEST_FILE).is_file(),
+            id,
+            dir: dir.to_owned(),
+        }
+    }
+
     fn at(id: String, dir: PathBuf) -> Result<Self, LoadError> {
         if !is_model_id(&id) {
             return Err(LoadError::BadName {

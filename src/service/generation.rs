@@ -11,10 +11,13 @@ use super::lifecycle::Phase;
 use super::offer::{RawWeights, WeightsOffers, WeightsSource};
 use super::policy::LivePolicy;
 use super::prompt::{Encoding, PromptInput, PromptTokens};
+use super::remarks::Remarkable;
 use super::resolve::resolve;
 use super::sampling::{Room, SamplingInput, seed_of};
 use super::selector::{Selector, Suffix};
+use super::truncation::TruncationInput;
 use crate::engine::{EngineError, GenerationRequest, Guidance};
+use crate::model::LoraAdapter;
 use crate::telemetry::Timeline;
 use crate::text::GrammarSource;
 use crate::types::{ControlSpan, SamplingParams, TokenConstraint};
@@ -39,12 +42,16 @@ pub struct GenerationInput {
     pub header_weights: Option<RawWeights>,
     /// The body's `profile`.
     pub profile: Option<String>,
+    /// Weights of the body's `metadata.objectives`.
+    pub metadata_weights: Option<RawWeights>,
     /// OpenAI's `user`.
     pub user: Option<String>,
     /// Who asks.
     pub access: Access,
     /// How tokens are chosen.
     pub sampling: SamplingInput,
+    /// How prompts are shortened.
+    pub truncation: Option<TruncationInput>,
     /// Answers to each prompt.
     pub n: Option<u64>,
     /// How far beyond its weights the policy is pushed, away from equal weights; 1 is not at all.
@@ -73,7 +80,7 @@ pub struct Steered {
 pub struct SteeringUsed {
     /// The weights that were asked for, by objective, summing to 1.
     pub weights: Vec<(String, f32)>,
-    /// The rounded weights that the policy was told.
+    /// What the policy was told: the weights, or what they ask of each objective, rounded.
     pub encoded: Vec<(String, f32)>,
     /// Who asked.
     pub source: WeightsSource,
@@ -84,6 +91,8 @@ pub struct SteeringUsed {
 /// One sequence on its way to the engine.
 pub(super) struct Sequence {
     pub(super) prompt: PromptTokens,
+    /// What its policy adds to the base under its weights.
+    pub(super) adapter: Option<Arc<LoraAdapter>>,
     pub(super) sampling: SamplingParams,
 }
 
@@ -139,10 +148,12 @@ impl App {
     pub async fn generate(&self, input: GenerationInput) -> Result<Answers, RequestError> {
         self.check_serving()?;
         let n = input.check()?;
+        let remarkable = Remarkable::of(input.user.as_deref(), &input.prompts);
         let offers = WeightsOffers {
             body: input.body_weights,
             header: input.header_weights,
             profile: input.profile,
+            metadata: input.metadata_weights,
             user: input.user,
         };
         let steered = self
@@ -152,13 +163,16 @@ impl App {
         // what must be refused anyway is refused before there is work for it
         self.engine.has_room()?;
         let constraint = self.constraint(input.grammar.as_ref()).await?;
+        let adapter = steered.adapter().await?;
         let spans = vec![(steered.span.clone(), neutral)];
         let encoding = Encoding {
             prompts: input.prompts,
             spans,
             most: Some(self.context_length()),
+            truncation: self.truncation(input.truncation, &input.sampling)?,
         };
         let prompts = self.encode(encoding, &steered.policy).await?;
+        let remarks = remarkable.remarks(self, &steered, &prompts);
         let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let seed = input.sampling.seed_or_drawn();
         let mut sequences = Vec::with_capacity(prompts.len() * n);
@@ -167,6 +181,7 @@ impl App {
             sampling_fits(&sampling, n)?;
             sequences.extend((0..n).map(|choice| Sequence {
                 prompt: prompt.clone(),
+                adapter: adapter.clone(),
                 sampling: SamplingParams {
                     seed: seed_of(seed, choice),
                     ..sampling.clone()
@@ -183,7 +198,9 @@ impl App {
         };
         let choices = self.start(sequences, &together)?;
         steered.access.charge_tokens(prompt_tokens);
-        Ok(Answers::new(self, steered, choices, n))
+        let mut answers = Answers::new(self, steered, choices, n);
+        answers.remarks = remarks;
+        Ok(answers)
     }
 
     /// Refuses new work once the process is about to end.
@@ -221,10 +238,18 @@ impl App {
             return Err(RequestError::invalid("guidance", problem));
         };
         let objectives = &manifest.objectives;
-        let span = manifest
+        let neutral = manifest
             .conditioning
             .render(objectives, &objectives.equal());
-        Ok(Some(span).filter(|span| guidance != 1.0 && steered.span.as_ref() != Some(span)))
+        if neutral.is_none() && guidance != 1.0 {
+            let problem = format!(
+                "must be 1 for `{}`, which mixes adapters and is told nothing in its prompt; got \
+                 {guidance}",
+                steered.policy.id
+            );
+            return Err(RequestError::invalid("guidance", problem));
+        }
+        Ok(neutral.filter(|span| guidance != 1.0 && steered.span.as_ref() != Some(span)))
     }
 
     /// Hands sequences to the engine, all or none.
@@ -234,9 +259,14 @@ impl App {
         together: &Together<'_>,
     ) -> Result<Vec<Answer>, RequestError> {
         let (mut requests, mut plans) = (Vec::new(), Vec::new());
-        let adapted = together.policy.adapter.as_ref();
-        let adapted = adapted.map(|_| Arc::<str>::from(together.policy.id.as_str()));
-        for Sequence { prompt, sampling } in sequences {
+        let adapted = together.policy.adapter.is_some();
+        let adapted = adapted.then(|| Arc::<str>::from(together.policy.id.as_str()));
+        for sequence in sequences {
+            let Sequence {
+                prompt,
+                adapter,
+                sampling,
+            } = sequence;
             let request = GenerationRequest::new(prompt.tokens, sampling.clone());
             plans.push(Plan {
                 prompt_tokens: request.prompt.len(),
@@ -248,7 +278,7 @@ impl App {
             });
             let scale = together.guidance as f32;
             requests.push(GenerationRequest {
-                adapter: together.policy.adapter.clone(),
+                adapter,
                 caller: together.access.caller,
                 cache_salt: together.access.caller,
                 guidance: prompt.neutral.map(|prompt| Guidance { prompt, scale }),
@@ -321,14 +351,14 @@ impl App {
         }
         let objectives = &manifest.objectives;
         let resolved = resolve(objectives, &gathered, access)?;
-        let encoded = resolved.vector.rounded(manifest.conditioning.decimals);
+        let told = manifest.conditioning.told(&resolved.vector);
         let named = |weights: &[f32]| {
             let names = objectives.iter().map(|objective| objective.name.clone());
             names.zip(weights.iter().copied()).collect::<Vec<_>>()
         };
         let steering = SteeringUsed {
             weights: named(resolved.vector.as_slice()),
-            encoded: named(encoded.as_slice()),
+            encoded: named(&told),
             source: resolved.source,
             policy_version: policy.version.clone(),
         };
@@ -336,7 +366,7 @@ impl App {
         Ok(Steered {
             policy,
             steering: Some(steering),
-            span: Some(span),
+            span,
             access: access.clone(),
         })
     }

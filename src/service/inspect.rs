@@ -4,14 +4,19 @@ mod reward_model;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::error::{LoadError, chain};
-use super::folder::{ModelFolder, PolicyFolder};
+use super::first_token::check_answers;
+use super::folder::ModelFolder;
 use super::policy::{BaseParts, LivePolicy};
-use crate::model::{Decoder, Dtype};
+use crate::engine::{EngineConfig, EngineHandle};
+use crate::model::{BLOCK_TOKENS, Decoder, Dtype};
+use crate::steering::ConditioningTemplate;
 use crate::text::PromptEncoder;
+use crate::types::Placement;
 
 /// A model, looked at as closely as `serve` would.
 #[derive(Debug, Default)]
@@ -65,6 +70,16 @@ impl Inspection {
             Err(error) => return self.refuse(&error),
         }
         self.describe_base(&decoder, &encoder);
+        let decoder = Arc::new(decoder);
+        let small = EngineConfig {
+            max_sequences: 1,
+            kv_tokens: Some(2 * BLOCK_TOKENS),
+            ..EngineConfig::default()
+        };
+        let engine = match EngineHandle::start(Arc::clone(&decoder), small) {
+            Ok(engine) => engine,
+            Err(error) => return self.refuse(&LoadError::Engine(error)),
+        };
         let hash = match weights.hash() {
             Ok(hash) => hash,
             Err(error) => return self.refuse(&error),
@@ -79,7 +94,15 @@ impl Inspection {
             weights: weights.path(),
         };
         for (index, policy) in folder.policies.iter().enumerate() {
-            self.describe_policy(policy, index == folder.default, &base);
+            match LivePolicy::load(policy, &base) {
+                Ok(policy) => {
+                    self.describe_policy(&policy, index == folder.default);
+                    if let Err(error) = check_answers(&engine, &encoder, &policy) {
+                        self.refuse(&error);
+                    }
+                }
+                Err(error) => self.refuse(&error),
+            }
         }
     }
 
@@ -115,16 +138,8 @@ impl Inspection {
         }
     }
 
-    fn describe_policy(&mut self, folder: &PolicyFolder, is_default: bool, base: &BaseParts<'_>) {
-        let policy = match LivePolicy::load(folder, base) {
-            Ok(policy) => policy,
-            Err(error) => return self.refuse(&error),
-        };
-        let adapter = if policy.adapter.is_some() {
-            ", with an adapter"
-        } else {
-            ""
-        };
+    fn describe_policy(&mut self, policy: &LivePolicy, is_default: bool) {
+        let adapter = policy.adapter.describe();
         let default = if is_default { ", the default" } else { "" };
         self.facts.push(format!(
             "model `{}` version {}{adapter}{default}",
@@ -133,12 +148,18 @@ impl Inspection {
         match &policy.manifest {
             None => self.facts.push("  unsteered: no steering.json".to_owned()),
             Some(manifest) => {
+                self.facts
+                    .push(describe_conditioning(&manifest.conditioning));
+                let mut targets = manifest.conditioning.targets.iter();
                 for objective in manifest.objectives.iter() {
+                    let target = targets.next().map_or_else(String::new, |range| {
+                        format!(", asked for {} to {}", range.low, range.high)
+                    });
                     let most = objective
                         .max_weight
                         .map_or_else(String::new, |max| format!(" to {max}"));
                     self.facts.push(format!(
-                        "  objective `{}`: {} (default {}, from {}{most})",
+                        "  objective `{}`: {} (default {}, from {}{most}){target}",
                         objective.name,
                         objective.description,
                         objective.default_weight,
@@ -148,6 +169,22 @@ impl Inspection {
             }
         }
     }
+}
+
+fn describe_conditioning(conditioning: &ConditioningTemplate) -> String {
+    let rule = conditioning.target_rule().map_or_else(String::new, |rule| {
+        format!(" by the rule {}", rule.as_str())
+    });
+    let placement = match (conditioning.kind.is_text(), conditioning.placement) {
+        (false, _) => "in no prompt: its adapters are mixed",
+        (true, Placement::PromptStart) => "in front of the prompt",
+        (true, Placement::PromptEnd) => "behind the prompt",
+    };
+    format!(
+        "  told {}{rule}, decimals {}, {placement}",
+        conditioning.kind.as_str(),
+        conditioning.decimals
+    )
 }
 
 /// A folder's `config.json`, where it is one; what is wrong with it is found where it is loaded.

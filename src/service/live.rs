@@ -81,6 +81,15 @@ impl LivePolicies {
         *slots = Arc::new(changed);
     }
 
+    /// Takes away the slot of an id; false where there is none. Requests that run keep theirs.
+    pub(super) fn remove(&self, id: &str) -> bool {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let kept: Vec<_> = slots.iter().filter(|slot| slot.id != id).cloned().collect();
+        let found = kept.len() < slots.len();
+        *slots = Arc::new(kept);
+        found
+    }
+
     /// Which version takes the next request of a slot.
     pub(super) fn next_of(&self, slot: &Slot) -> Arc<LivePolicy> {
         let Some((canary, share)) = &slot.canary else {

@@ -4,6 +4,7 @@
 //! [`GenerationInput`] and leaves as [`Answers`]; past `resolve` no unchecked weight exists.
 
 mod access;
+mod adapters;
 mod answer;
 mod answers;
 mod app;
@@ -12,6 +13,7 @@ mod base;
 mod comparisons;
 mod error;
 mod finetune;
+mod first_token;
 mod folder;
 mod generation;
 mod inspect;
@@ -26,6 +28,7 @@ mod profiles;
 mod promotion;
 mod prompt;
 mod readiness;
+mod remarks;
 mod resolve;
 mod sampling;
 mod scoring;
@@ -33,6 +36,7 @@ mod selector;
 mod structured;
 mod sweep;
 mod tokens;
+mod truncation;
 mod turns;
 mod under_way;
 mod watched;
@@ -43,17 +47,18 @@ pub use crate::jobs::{JobStatus, JobTrouble};
 pub use crate::model::{Device, Dtype, UnknownDtype};
 pub use crate::registry::RegistryError;
 pub use crate::store::JobTurn;
-pub use crate::text::GrammarSource;
+pub use crate::text::{GrammarSource, Side};
 pub use access::{Access, AccessError, OpenToAll, Scope, WeightRange, may_listen};
+pub use adapters::PolicyAdapter;
 pub use answer::{AnswerEvent, AnswerToken};
 pub use answers::{Answers, WholeAnswer};
 pub use app::{App, ServiceSettings};
 pub use comparisons::{Belief, ComparedAnswers, Learned, MAX_CANDIDATES, RawRewards};
 pub use error::{LoadError, RequestError, chain};
 pub use finetune::{
-    CheckpointInfo, EventInfo, FileInfo, FileIntake, FileOrder, FineTuning, FineTuningError,
-    Hyperparameter, JobInfo, MAX_FILE_BYTES, MAX_LINE_BYTES, Method, NewJobInput, Range,
-    TrainingWork, hyperparameters,
+    CheckpointInfo, EventInfo, FileContent, FileInfo, FileIntake, FileOrder, FineTuning,
+    FineTuningError, Hyperparameter, JobInfo, MAX_FILE_BYTES, MAX_LINE_BYTES, Method, NewJobInput,
+    Range, TrainingWork, hyperparameters,
 };
 pub use folder::{MANIFEST_FILE, ModelFolder, PolicyFolder};
 pub use generation::{GenerationInput, MAX_ANSWERS, MAX_GUIDANCE, MAX_N, Steered, SteeringUsed};
@@ -74,4 +79,5 @@ pub use sampling::{MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, SamplingI
 pub use selector::{DEFAULT_MODEL, Selector, Suffix};
 pub use sweep::{MAX_POINTS, Sweep, SweepInput, SweepPoints, Swept, SweptAnswer};
 pub use tokens::{Speller, TokenizeInput, Tokenized};
+pub use truncation::TruncationInput;
 pub use watched::run_watched;

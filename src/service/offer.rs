@@ -54,6 +54,8 @@ pub enum WeightsSource {
     Profile,
     /// A suffix of the model's name, `MODEL@NAME=NUMBER,...` or `MODEL@PROFILE`.
     Model,
+    /// The body's `metadata.objectives`, where nothing but OpenAI's own fields can be sent.
+    Metadata,
     /// The profile that OpenAI's `user` names.
     User,
     /// The API key's default profile.
@@ -70,6 +72,7 @@ impl WeightsSource {
             Self::Header => "header",
             Self::Profile => "profile",
             Self::Model => "model",
+            Self::Metadata => "metadata",
             Self::User => "user",
             Self::Key => "key",
             Self::Default => "default",
@@ -83,6 +86,7 @@ impl WeightsSource {
             Self::Header => "x-objective-weights",
             Self::Profile => "profile",
             Self::Model => "model",
+            Self::Metadata => "metadata.objectives",
             Self::User => "user",
             Self::Key => "authorization",
         }
@@ -96,6 +100,7 @@ impl fmt::Display for WeightsSource {
             Self::Header => "the header `x-objective-weights`",
             Self::Profile => "the profile in `profile`",
             Self::Model => "the suffix of `model`",
+            Self::Metadata => "the field `metadata.objectives`",
             Self::User => "the profile of `user`",
             Self::Key => "the default profile of the API key",
             Self::Default => "the checkpoint's defaults",
@@ -112,6 +117,8 @@ pub struct WeightsOffers {
     pub header: Option<RawWeights>,
     /// The body's `profile`.
     pub profile: Option<String>,
+    /// From the body's metadata.
+    pub metadata: Option<RawWeights>,
     /// OpenAI's `user`: no wish of its own, but where it names a profile, better than nothing.
     pub user: Option<String>,
 }

@@ -1,22 +1,15 @@
 //! One model id of the API: a base or a policy over it, with what it can be steered by.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use super::adapters::{PolicyAdapter, policy_files};
 use super::error::LoadError;
 use super::folder::{MANIFEST_FILE, PolicyFolder};
 use super::scoring::Scorer;
-use crate::model::{DecoderConfig, LoraAdapter};
+use crate::model::DecoderConfig;
 use crate::steering::SteeringManifest;
 use crate::text::PromptEncoder;
 use crate::training::fingerprint::hash_files;
-
-/// Files that make a policy what it is, beyond its base.
-const POLICY_FILES: [&str; 3] = [
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    MANIFEST_FILE,
-];
 
 /// A policy that answers requests. Immutable: a new version is a new value.
 pub struct LivePolicy {
@@ -29,8 +22,8 @@ pub struct LivePolicy {
     pub created: u64,
     /// What it can be steered by; `None` is an ordinary model.
     pub manifest: Option<SteeringManifest>,
-    /// Its adapter; `None` is the base alone.
-    pub adapter: Option<Arc<LoraAdapter>>,
+    /// What it adds to the base.
+    pub adapter: PolicyAdapter,
     /// The rewards that it was trained on.
     pub(super) scorer: Scorer,
     /// The folder of its base.
@@ -65,18 +58,10 @@ impl LivePolicy {
             true => Some(load_manifest(&folder.dir, base)?),
             false => None,
         };
-        let adapter = match folder.has_adapter {
-            true => Some(Arc::new(
-                LoraAdapter::load_for(&folder.dir, base.decoder).map_err(|source| {
-                    LoadError::Model {
-                        dir: folder.dir.clone(),
-                        source,
-                    }
-                })?,
-            )),
-            false => None,
-        };
-        let own = hash_files(&folder.dir, &POLICY_FILES).map_err(LoadError::Hash)?;
+        let adapter = PolicyAdapter::load(folder, manifest.as_ref(), base.decoder)?;
+        let files = policy_files(manifest.as_ref());
+        let names: Vec<&str> = files.iter().map(String::as_str).collect();
+        let own = hash_files(&folder.dir, &names).map_err(LoadError::Hash)?;
         // the same version promises the same bytes, and other numbers give others
         let numbers = match base.arithmetic {
             "f32" => "",
@@ -85,7 +70,7 @@ impl LivePolicy {
         let content = blake3::hash(format!("{}{}{numbers}", base.hash, own.to_hex()).as_bytes());
         Ok(Self {
             version: format!("{}-{}", folder.id, &content.to_hex()[..12]),
-            created: written_at(&folder.dir),
+            created: written_at(&folder.dir, &names),
             id: folder.id.clone(),
             manifest,
             adapter,
@@ -108,9 +93,10 @@ fn load_manifest(dir: &Path, base: &BaseParts<'_>) -> Result<SteeringManifest, L
     let span = manifest
         .conditioning
         .render(objectives, &objectives.equal());
-    base.encoder
-        .check_span(&span)
-        .map_err(|error| misfit(super::error::chain(&error)))?;
+    if let Some(span) = span {
+        let fits = base.encoder.check_span(&span);
+        fits.map_err(|error| misfit(super::error::chain(&error)))?;
+    }
     if let Some(stated) = &manifest.base
         && stated.hash != base.hash
     {
@@ -124,8 +110,8 @@ fn load_manifest(dir: &Path, base: &BaseParts<'_>) -> Result<SteeringManifest, L
 }
 
 /// When a folder's newest file of ours was written; 0 where the file system does not tell.
-fn written_at(dir: &Path) -> u64 {
-    POLICY_FILES
+fn written_at(dir: &Path, names: &[&str]) -> u64 {
+    names
         .iter()
         .chain(&["config.json"])
         .filter_map(|name| dir.join(name).metadata().ok()?.modified().ok())

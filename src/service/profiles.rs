@@ -189,7 +189,7 @@ pub(super) fn written(weights: &[(String, f64)]) -> String {
 fn no_profile(id: &str) -> RequestError {
     RequestError::ProfileNotFound {
         name: super::app::clipped(id),
-        from: super::WeightsSource::Profile,
+        from: None,
     }
 }
 

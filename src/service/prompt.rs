@@ -6,7 +6,8 @@ use super::app::App;
 use super::asker::Asker;
 use super::error::RequestError;
 use super::policy::LivePolicy;
-use crate::text::{OpenPrompt, Opening, PromptEncoder, TextError};
+use super::truncation;
+use crate::text::{OpenPrompt, Opening, PromptEncoder, TextError, Truncation};
 use crate::types::{ControlSpan, Message, TokenId};
 
 /// Prompts of more bytes than this together are encoded a few requests at a time: the tokenizer
@@ -33,6 +34,8 @@ pub(super) struct PromptTokens {
     pub(super) tokens: Vec<TokenId>,
     /// The same under equal weights, where guidance needs it.
     pub(super) neutral: Option<Vec<TokenId>>,
+    /// How many of the prompt's own tokens were left out.
+    pub(super) left_out: usize,
 }
 
 impl PromptTokens {
@@ -89,7 +92,7 @@ impl PromptInput {
                 encoder.open_chat(&[Message::user(text.clone())], opening)
             }
             Self::Text(text) | Self::Raw(text) => encoder.open_text(text, opening),
-            Self::Tokens(ids) => Ok(encoder.open_ids(ids.clone(), opening)),
+            Self::Tokens(ids) => encoder.open_ids(ids.clone(), opening),
         }
     }
 
@@ -132,6 +135,8 @@ pub(super) struct Encoding {
     /// Tokens that there is room for. The first prompt that leaves none is the last one encoded,
     /// under one pair of spans: it is refused, whatever the others are.
     pub(super) most: Option<usize>,
+    /// What a prompt loses that has more tokens with its longest span.
+    pub(super) truncation: Option<Truncation>,
 }
 
 impl App {
@@ -181,21 +186,13 @@ impl Encoding {
         encoder: &PromptEncoder,
         encoded: &mut Vec<PromptTokens>,
     ) -> Result<bool, TextError> {
-        let first = self
-            .spans
-            .iter()
-            .flat_map(|(span, neutral)| [span, neutral]);
-        let placement = first.flatten().next().map(|span| span.placement);
-        let opening = Opening {
-            placement: placement.unwrap_or_default(),
-            most: self.most,
-        };
-        let opened = prompt.open(encoder, opening)?;
+        let opened = self.open(prompt, encoder)?;
         for (span, neutral) in &self.spans {
             let under = |span: &ControlSpan| encoder.close(&opened, Some(span));
             let tokens = PromptTokens {
                 tokens: encoder.close(&opened, span.as_ref())?,
                 neutral: neutral.as_ref().map(under).transpose()?,
+                left_out: opened.left_out(),
             };
             let fits = self.most.is_none_or(|most| tokens.longest() < most);
             encoded.push(tokens);
@@ -204,6 +201,40 @@ impl Encoding {
             }
         }
         Ok(true)
+    }
+
+    /// A prompt's tokens without any span, the same for all of them.
+    fn open(&self, prompt: &PromptInput, encoder: &PromptEncoder) -> Result<OpenPrompt, TextError> {
+        let spans = self
+            .spans
+            .iter()
+            .flat_map(|(span, neutral)| [span, neutral]);
+        let spans: Vec<_> = spans.flatten().collect();
+        let mut opening = Opening {
+            placement: spans
+                .first()
+                .map_or_else(Default::default, |span| span.placement),
+            most: self.most,
+            truncation: None,
+        };
+        let Some(truncation) = self.truncation else {
+            return prompt.open(encoder, opening);
+        };
+        let mut longest = 0;
+        for span in spans {
+            longest = longest.max(encoder.span_len(span)?);
+        }
+        opening.most = None;
+        opening.truncation = Some(Truncation {
+            most: truncation.most.saturating_sub(longest),
+            ..truncation
+        });
+        prompt.open(encoder, opening).map_err(|error| match error {
+            TextError::NothingLeft { frame } => TextError::NothingLeft {
+                frame: frame + longest,
+            },
+            other => other,
+        })
     }
 }
 
@@ -214,6 +245,14 @@ fn cannot_encode(policy: &LivePolicy, prompt: &PromptInput, source: TextError) -
             prompt_tokens: at_least,
             completion: " at the least, and at least 1 of completion".to_owned(),
         };
+    }
+    if let TextError::NothingLeft { frame } = source {
+        let problem = format!(
+            "must be at least {}: the conditioning and what stands around the prompt's text take \
+             {frame} tokens by themselves",
+            frame + 1
+        );
+        return RequestError::invalid(truncation::FIELD, problem);
     }
     RequestError::Prompt {
         model: policy.id.clone(),
@@ -238,6 +277,7 @@ mod tests {
                 prompts: Vec::new(),
                 spans: vec![(None, None); 3],
                 most: Some(most),
+                truncation: None,
             };
             let prompt = PromptInput::Raw("One two three four five.".to_owned());
             let mut encoded = Vec::new();

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::app::App;
-use super::error::RequestError;
+use super::error::{RequestError, chain};
+use super::first_token::first_token;
 use super::lifecycle::Phase;
-use crate::engine::{GenerationRequest, TokenEvent};
-use crate::types::SamplingParams;
+use crate::engine::TokenEvent;
 
 /// A token as young as this proves that the engine decodes.
 const FRESH: Duration = Duration::from_secs(15);
@@ -14,7 +14,7 @@ const FRESH: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the service is not ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unready {
     /// It is about to end.
     Draining,
@@ -22,6 +22,8 @@ pub enum Unready {
     EngineDead,
     /// A probe token did not come in time.
     Silent,
+    /// A probe token could not be had, in the engine's words.
+    Failed(String),
 }
 
 impl App {
@@ -44,7 +46,8 @@ impl App {
         match tokio::time::timeout(PATIENCE, self.decode_one()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(RequestError::EngineStopped)) => Err(Unready::EngineDead),
-            Ok(Err(_)) | Err(_) => Err(Unready::Silent),
+            Ok(Err(error)) => Err(Unready::Failed(chain(&error))),
+            Err(_) => Err(Unready::Silent),
         }
     }
 
@@ -53,13 +56,7 @@ impl App {
     /// # Errors
     /// The engine cannot.
     pub async fn decode_one(&self) -> Result<(), RequestError> {
-        let first = self.encoder.tokenizer().bos_id().unwrap_or(0);
-        let sampling = SamplingParams {
-            temperature: 0.0,
-            max_tokens: 1,
-            ..Default::default()
-        };
-        let request = GenerationRequest::new(vec![first], sampling);
+        let request = first_token(&self.encoder, None);
         let mut tokens = self.engine.submit(request)?;
         match tokens.next().await {
             Some(TokenEvent::Token(_) | TokenEvent::Finished { .. }) => Ok(()),

@@ -1,7 +1,7 @@
-//! Which weights one request gets: body, header, profile, model suffix, user, key, checkpoint's
-//! defaults, in that order.
+//! Which weights one request gets: body, header, profile, model suffix, metadata, user, key,
+//! checkpoint's defaults, in that order.
 //!
-//! The first four are explicit: two that disagree are an error. `user` and the key's default
+//! The first five are explicit: two that disagree are an error. `user` and the key's default
 //! profile only fill in. Past this file no unchecked weight exists, nor one that the caller's key
 //! forbids.
 
@@ -57,6 +57,8 @@ impl App {
                 gathered.push((WeightsSource::Model, raw));
             }
         }
+        let metadata = offers.metadata.clone();
+        gathered.extend(metadata.map(|raw| (WeightsSource::Metadata, raw)));
         Ok(gathered)
     }
 
@@ -90,7 +92,7 @@ impl App {
         let found = self.find_weights(name).await?;
         found.ok_or_else(|| RequestError::ProfileNotFound {
             name: super::app::clipped(name),
-            from,
+            from: Some(from),
         })
     }
 }

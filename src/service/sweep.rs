@@ -14,6 +14,7 @@ use super::policy::LivePolicy;
 use super::prompt::{Encoding, PromptInput};
 use super::scoring::{Scored, score};
 use super::selector::Selector;
+use super::truncation;
 use crate::eval::pareto::front;
 use crate::eval::sweep::weight_grid;
 use crate::types::{FinishReason, Message, Usage};
@@ -67,6 +68,8 @@ pub struct Swept {
     pub points: Vec<SweptAnswer>,
     /// What all of them cost together.
     pub usage: Usage,
+    /// What the request did otherwise than it may seem, in words.
+    pub remarks: Vec<String>,
 }
 
 /// A sweep whose answers are under way.
@@ -112,18 +115,24 @@ impl App {
             prompts: question.prompts,
             spans,
             most: Some(self.context_length()),
+            truncation: self.truncation(question.truncation, &question.sampling)?,
         };
         let prompts = self.encode(encoding, &policy).await?;
+        let left_out = prompts.first().map_or(0, |prompt| prompt.left_out);
         let prompt_tokens = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
         let mut sampling = question.sampling;
         sampling.seed = Some(sampling.seed_or_drawn());
-        let sequences = prompts
-            .into_iter()
-            .map(|prompt| {
-                let sampling = sampling.resolve(&self.defaults, self.room(&prompt))?;
-                Ok(Sequence { prompt, sampling })
-            })
-            .collect::<Result<Vec<_>, RequestError>>()?;
+        let mut sequences = Vec::with_capacity(prompts.len());
+        // an encoded prompt that leaves no room is the last one, and refused here
+        for (prompt, point) in prompts.into_iter().zip(&steered) {
+            let sampling = sampling.resolve(&self.defaults, self.room(&prompt))?;
+            let adapter = point.adapter().await?;
+            sequences.push(Sequence {
+                prompt,
+                adapter,
+                sampling,
+            });
+        }
         let together = Together {
             policy: &policy,
             access: &question.access,
@@ -134,8 +143,10 @@ impl App {
         };
         let answers = self.start(sequences, &together)?;
         question.access.charge_tokens(prompt_tokens);
+        let mut answers = Answers::new(self, steered[0].clone(), answers, 1);
+        answers.remarks = truncation::told(&[left_out]).collect();
         Ok(Sweep {
-            answers: Answers::new(self, steered[0].clone(), answers, 1),
+            answers,
             steered,
             question: asked,
             suite,
@@ -251,6 +262,7 @@ impl Sweep {
             policy,
             objectives,
             seed: self.answers.seed,
+            remarks: self.answers.remarks,
             points,
             usage,
         })

@@ -8,6 +8,8 @@ use super::error::RequestError;
 use super::generation::Steered;
 use super::offer::{RawWeights, WeightsOffers};
 use super::prompt::{Encoding, PromptInput};
+use super::sampling::SamplingInput;
+use super::truncation::{self, TruncationInput};
 use crate::text::Tokenizer;
 use crate::types::TokenId;
 
@@ -24,6 +26,8 @@ pub struct TokenizeInput {
     pub profile: Option<String>,
     /// Weights of the header.
     pub header_weights: Option<RawWeights>,
+    /// How the prompt is shortened.
+    pub truncation: Option<TruncationInput>,
 }
 
 /// A prompt as its tokens.
@@ -34,6 +38,8 @@ pub struct Tokenized {
     pub ids: Vec<TokenId>,
     /// What each of them spells.
     pub texts: Vec<String>,
+    /// What was left out of the prompt, in words.
+    pub remarks: Vec<String>,
 }
 
 /// Says what single tokens spell.
@@ -67,6 +73,7 @@ impl App {
             body: input.body_weights,
             header: input.header_weights,
             profile: input.profile,
+            metadata: None,
             user: None,
         };
         // nothing is answered under these weights, so what a key fills in or forbids is no matter
@@ -77,17 +84,19 @@ impl App {
         if named == Some(super::WeightsSource::Default) {
             (steered.span, steered.steering) = (None, None);
         }
+        let truncation = self.truncation(input.truncation, &SamplingInput::default())?;
         let encoding = Encoding {
             prompts: vec![input.prompt],
             spans: vec![(steered.span.clone(), None)],
             // nothing is answered, so any length can be looked at
             most: None,
+            truncation,
         };
         let encoded = self.encode(encoding, &steered.policy).await?;
-        let ids = encoded
+        let (ids, left_out) = encoded
             .into_iter()
             .next()
-            .map_or_else(Vec::new, |prompt| prompt.tokens);
+            .map_or_else(Default::default, |prompt| (prompt.tokens, prompt.left_out));
         let tokenizer = Arc::clone(self.encoder.tokenizer());
         let spelled = tokio::task::spawn_blocking(move || {
             let texts = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
@@ -100,6 +109,7 @@ impl App {
             steered,
             ids,
             texts,
+            remarks: truncation::told(&[left_out]).collect(),
         })
     }
 

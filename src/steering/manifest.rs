@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConditioningTemplate, ManifestError, ObjectiveSet};
+use super::{ConditioningKind, ConditioningTemplate, ManifestError, ObjectiveSet};
 
 /// The manifest of a steerable policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,25 @@ impl SteeringManifest {
         let sound = |n: &NormalizerStats| n.mean.is_finite() && n.std > 0.0 && n.clip > 0.0;
         if !self.normalizers.iter().all(sound) {
             return Err("normalizers need a finite mean, and std and clip above 0".into());
+        }
+        self.check_reward_targets()
+    }
+
+    /// Rewards were clipped in training, so nothing beyond the clip was ever told.
+    fn check_reward_targets(&self) -> Result<(), String> {
+        if self.conditioning.kind != ConditioningKind::RewardTokens {
+            return Ok(());
+        }
+        let ranges = self.conditioning.targets.iter().zip(&self.normalizers);
+        for (objective, (range, normalizer)) in self.objectives.iter().zip(ranges) {
+            let clip = normalizer.clip;
+            if range.low.abs() > clip || range.high.abs() > clip {
+                return Err(format!(
+                    "conditioning.targets of `{}` is {} to {}, beyond the {clip} at which its \
+                     normalizer clips rewards",
+                    objective.name, range.low, range.high
+                ));
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod manifest;
 mod objective;
 mod posterior;
 mod prior;
+mod targets;
 mod weights;
 
 pub use conditioning::{ConditioningKind, ConditioningTemplate};
@@ -16,4 +17,5 @@ pub use manifest::{BaseRef, NormalizerStats, SteeringManifest};
 pub use objective::{Objective, ObjectiveSet};
 pub use posterior::{Question, WeightPosterior};
 pub use prior::WeightPrior;
+pub use targets::{TargetRange, TargetRule};
 pub use weights::{WeightVector, parse_pairs};

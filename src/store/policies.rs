@@ -12,7 +12,8 @@ pub struct PolicyRow {
     pub id: String,
     /// 1 after the first change, one more with each further one.
     pub version: i64,
-    /// The live checkpoint; `None` is what the model's folder holds.
+    /// The live checkpoint; `None` is what the model's folder holds, and nothing where it holds none
+    /// of this id.
     pub live: Option<String>,
     /// A checkpoint that answers a share of the requests.
     pub canary: Option<String>,
@@ -29,7 +30,7 @@ pub struct PolicyHistoryRow {
     pub policy: String,
     /// Its version after the change.
     pub version: i64,
-    /// `promote`, `canary` or `rollback`.
+    /// `promote`, `canary`, `rollback` or `remove`.
     pub action: String,
     /// The live checkpoint after the change.
     pub live: Option<String>,
@@ -44,7 +45,7 @@ pub struct PolicyHistoryRow {
 pub struct PolicyChange {
     /// The policy.
     pub id: String,
-    /// `promote`, `canary` or `rollback`.
+    /// `promote`, `canary`, `rollback` or `remove`.
     pub action: &'static str,
     /// The live checkpoint after the change.
     pub live: Option<String>,

@@ -79,6 +79,12 @@ pub enum TextError {
         /// Tokens that there is room for.
         most: usize,
     },
+    /// A prompt was to be shortened to less than stands around a caller's text.
+    #[error("nothing of the text is left beside the {frame} tokens around it")]
+    NothingLeft {
+        /// Tokens that are not the caller's.
+        frame: usize,
+    },
     /// Earlier turns render differently once later ones follow.
     #[error("the chat template renders message {0} differently once others follow it")]
     NotPrefixStable(usize),

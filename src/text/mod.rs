@@ -11,6 +11,7 @@ mod shield;
 mod stop;
 mod tokenizer;
 mod train;
+mod truncation;
 
 pub use chat::ChatTemplate;
 pub use detokenizer::Detokenizer;
@@ -20,3 +21,4 @@ pub use prompt::{OpenPrompt, Opening, PromptEncoder};
 pub use stop::{StopMatcher, StopOutcome};
 pub use tokenizer::Tokenizer;
 pub use train::{TokenizerSettings, train_tokenizer};
+pub use truncation::{Side, Truncation};

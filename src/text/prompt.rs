@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::shield::Shield;
+use super::truncation::Truncation;
 use super::{ChatTemplate, TextError, Tokenizer};
 use crate::types::{ControlSpan, Message, Placement, Role, TokenId};
 
@@ -19,6 +20,27 @@ pub struct PromptEncoder {
 pub struct OpenPrompt {
     ids: Vec<TokenId>,
     at: usize,
+    left_out: usize,
+}
+
+impl OpenPrompt {
+    /// Its tokens, without any span.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// How many tokens of it were left out.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// The same, as what is left of so many tokens.
+    pub(super) fn without(self, whole: usize) -> Self {
+        Self {
+            left_out: whole.saturating_sub(self.ids.len()),
+            ..self
+        }
+    }
 }
 
 /// What a prompt is encoded for.
@@ -28,6 +50,8 @@ pub struct Opening {
     pub placement: Placement,
     /// Refused, before it is encoded, where its length alone says that it has so many tokens.
     pub most: Option<usize>,
+    /// Shortened where it has more tokens.
+    pub truncation: Option<Truncation>,
 }
 
 impl PromptEncoder {
@@ -94,8 +118,11 @@ impl PromptEncoder {
     pub fn open_chat(
         &self,
         messages: &[Message],
-        opening: Opening,
+        mut opening: Opening,
     ) -> Result<OpenPrompt, TextError> {
+        if let Some(truncation) = opening.truncation.take() {
+            return self.open_truncated_chat(messages, opening, truncation);
+        }
         let ids = self.render(messages, true, opening.most)?;
         let at = match opening.placement {
             Placement::PromptStart => self.after_bos(&ids),
@@ -104,7 +131,11 @@ impl PromptEncoder {
                 self.stable_len(&without, &ids).unwrap_or(ids.len())
             }
         };
-        Ok(OpenPrompt { ids, at })
+        Ok(OpenPrompt {
+            ids,
+            at,
+            left_out: 0,
+        })
     }
 
     /// A plain text prompt, without any template, for any spans.
@@ -116,16 +147,25 @@ impl PromptEncoder {
             self.tokenizer.check_length(prompt, most)?;
         }
         let ids = self.tokenizer.encode_with_bos(prompt)?;
-        Ok(self.open_ids(ids, opening))
+        self.open_ids(ids, opening)
     }
 
     /// Token ids as they are, for any spans.
-    pub fn open_ids(&self, ids: Vec<TokenId>, opening: Opening) -> OpenPrompt {
+    ///
+    /// # Errors
+    /// Nothing of them would be left.
+    pub fn open_ids(&self, ids: Vec<TokenId>, opening: Opening) -> Result<OpenPrompt, TextError> {
+        let whole = ids.len();
+        let ids = match opening.truncation {
+            Some(truncation) => self.truncated(ids, truncation)?,
+            None => ids,
+        };
         let at = match opening.placement {
             Placement::PromptStart => self.after_bos(&ids),
             Placement::PromptEnd => ids.len(),
         };
-        OpenPrompt { ids, at }
+        let left_out = 0;
+        Ok(OpenPrompt { ids, at, left_out }.without(whole))
     }
 
     /// An opened prompt with a span at its place, or with none.
@@ -143,6 +183,14 @@ impl PromptEncoder {
         }
     }
 
+    /// Tokens of a span, its fences included.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn span_len(&self, span: &ControlSpan) -> Result<usize, TextError> {
+        Ok(self.tokenizer.encode_plain(&span.body)?.len() + 2)
+    }
+
     /// A whole dialogue, and for each token whether the assistant wrote it (its end tokens
     /// included): what supervised training learns from.
     pub fn encode_dialogue(
@@ -150,10 +198,21 @@ impl PromptEncoder {
         messages: &[Message],
         span: Option<&ControlSpan>,
     ) -> Result<(Vec<TokenId>, Vec<bool>), TextError> {
+        self.encode_turns(messages, |_| true, span)
+    }
+
+    /// A whole dialogue, and for each token whether it is of an assistant's turn that is `wanted`,
+    /// by its place.
+    pub fn encode_turns(
+        &self,
+        messages: &[Message],
+        wanted: impl Fn(usize) -> bool,
+        span: Option<&ControlSpan>,
+    ) -> Result<(Vec<TokenId>, Vec<bool>), TextError> {
         let whole = self.render(messages, false, None)?;
         let mut mask = vec![false; whole.len()];
         for (turn, message) in messages.iter().enumerate() {
-            if message.role != Role::Assistant {
+            if message.role != Role::Assistant || !wanted(turn) {
                 continue;
             }
             let before = self.render(&messages[..turn], true, None)?;
@@ -222,7 +281,7 @@ impl PromptEncoder {
             .then_some(shared)
     }
 
-    fn after_bos(&self, ids: &[TokenId]) -> usize {
+    pub(super) fn after_bos(&self, ids: &[TokenId]) -> usize {
         usize::from(
             ids.first()
                 .is_some_and(|first| Some(*first) == self.tokenizer.bos_id()),
@@ -254,5 +313,6 @@ fn opening(span: Option<&ControlSpan>) -> Opening {
     Opening {
         placement: span.map_or_else(Placement::default, |span| span.placement),
         most: None,
+        truncation: None,
     }
 }

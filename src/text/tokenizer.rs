@@ -107,6 +107,12 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// From which byte to which each token of an ordinary text comes.
+    pub(super) fn places(&self, text: &str) -> Result<Vec<(usize, usize)>, TextError> {
+        let encoding = self.plain.encode(text, false).map_err(encoding_failed)?;
+        Ok(encoding.get_offsets().to_vec())
+    }
+
     /// Text of the server's or the checkpoint's own, in which special tokens' texts become those
     /// tokens; none is added.
     pub fn encode_markup(&self, text: &str) -> Result<Vec<TokenId>, TextError> {

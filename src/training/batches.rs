@@ -1,11 +1,14 @@
 //! Texts as training sequences: encoded, cut, and told which tokens the loss is about.
 
+use std::path::Path;
+
 use rand::Rng;
 use rayon::prelude::*;
 
 use super::TrainingError;
-use super::config::{SupervisedJob, TextData, WarmUp};
+use super::config::{SupervisedJob, Tells, TextData, WarmUp};
 use super::data::{TextRow, read_texts};
+use super::own_scores::OwnScores;
 use super::seeds::stream;
 use crate::steering::ObjectiveSet;
 use crate::text::PromptEncoder;
@@ -31,16 +34,20 @@ enum Item {
 /// A dialogue that carries weights.
 struct Conditioned {
     turns: Vec<Message>,
+    /// Parallel to `turns`.
+    trained: Vec<bool>,
     /// What the answer is worth, in the objectives' order.
     scores: Vec<f32>,
     /// Which conditioning says how.
     conditioning: usize,
 }
 
-/// Where warm-up weights come from.
-struct Conditioning<'a> {
-    settings: &'a WarmUp,
-    objectives: ObjectiveSet,
+/// How dialogues' prompts are conditioned.
+pub(super) struct Conditioning<'a> {
+    pub(super) settings: &'a WarmUp,
+    pub(super) objectives: ObjectiveSet,
+    /// Where dialogues are told their own scores.
+    pub(super) scores: Option<OwnScores>,
 }
 
 /// All training sequences of a job.
@@ -63,6 +70,7 @@ impl<'a> TextSet<'a> {
             conditionings.push(Conditioning {
                 settings,
                 objectives,
+                scores: None,
             });
         }
         let mut set = Self {
@@ -78,7 +86,8 @@ impl<'a> TextSet<'a> {
             rows.truncate(source.max_rows.unwrap_or(usize::MAX));
             let first = set.items.len();
             let named = |name: &String| job.warm_up.keys().position(|known| known == name);
-            set.add(rows, source.warm_up.as_ref().and_then(named))?;
+            let conditioning = source.warm_up.as_ref().and_then(named);
+            set.add(rows, conditioning, &source.path)?;
             for _ in 0..source.repeat {
                 set.places.extend(first..set.items.len());
             }
@@ -88,23 +97,71 @@ impl<'a> TextSet<'a> {
                 "no training sequence in the files".into(),
             ));
         }
+        set.fit_scores()?;
         Ok(set)
+    }
+
+    /// Takes the statistics of scores that are told, over each dialogue once.
+    fn fit_scores(&mut self) -> Result<(), TrainingError> {
+        for (place, conditioning) in self.conditionings.iter_mut().enumerate() {
+            let Conditioning {
+                settings,
+                objectives,
+                ..
+            } = conditioning;
+            if settings.tells == Tells::Scores {
+                let rows = self.items.iter().filter_map(|item| match item {
+                    Item::Conditioned(it) if it.conditioning == place => Some(it.scores.as_slice()),
+                    _ => None,
+                });
+                let rows: Vec<&[f32]> = rows.collect();
+                conditioning.scores = Some(OwnScores::fit(settings, objectives, &rows)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The conditioning under which dialogues are told their own scores, where there is one.
+    pub(super) fn scored(&self) -> Option<(&Conditioning<'a>, &OwnScores)> {
+        let mut all = self.conditionings.iter();
+        all.find_map(|it| Some((it, it.scores.as_ref()?)))
     }
 
     fn add(
         &mut self,
         rows: Vec<TextRow>,
         conditioning: Option<usize>,
+        path: &Path,
     ) -> Result<(), TrainingError> {
         let encoded: Vec<Vec<Item>> = rows
             .into_par_iter()
             .map(|row| match (row, conditioning) {
-                (TextRow::Dialogue { turns, scores }, Some(conditioning)) => {
-                    let objectives = self.conditionings[conditioning].objectives.iter();
-                    let score = |name: &String| scores.get(name).copied().unwrap_or(0.0);
+                (
+                    TextRow::Dialogue {
+                        turns,
+                        trained,
+                        scores,
+                    },
+                    Some(conditioning),
+                ) => {
+                    let Conditioning {
+                        settings,
+                        objectives,
+                        ..
+                    } = &self.conditionings[conditioning];
+                    let score = |name: &String| match (scores.get(name), settings.tells) {
+                        (Some(score), _) => Ok(*score),
+                        (None, Tells::Weights) => Ok(0.0),
+                        (None, Tells::Scores) => Err(TrainingError::Data(format!(
+                            "{}: a dialogue has no score of `{name}`, and is to be told it",
+                            path.display()
+                        ))),
+                    };
+                    let scores = objectives.iter().map(|objective| score(&objective.name));
                     Ok(vec![Item::Conditioned(Conditioned {
                         turns,
-                        scores: objectives.map(|objective| score(&objective.name)).collect(),
+                        trained,
+                        scores: scores.collect::<Result<_, _>>()?,
                         conditioning,
                     })])
                 }
@@ -138,17 +195,23 @@ impl<'a> TextSet<'a> {
         let Conditioning {
             settings,
             objectives,
+            scores,
         } = &self.conditionings[item.conditioning];
         let mut span = None;
         let mut rng = stream(self.seed, "warm-up", &[turn]);
-        if rng.random::<f64>() < settings.share {
+        let told = rng.random::<f64>() < settings.share;
+        if let (true, Some(scores)) = (told, scores) {
+            span = scores.span(settings, objectives, &item.scores);
+        } else if told {
             let drawn = settings
                 .weights
                 .draw_in_hindsight(&item.scores, settings.lean, &mut rng);
-            let weights = drawn.rounded(settings.conditioning.decimals);
-            span = Some(settings.conditioning.render(objectives, &weights));
+            let weights = settings.conditioning.heard(&drawn);
+            span = settings.conditioning.render(objectives, &weights);
         }
-        let (tokens, targets) = self.encoder.encode_dialogue(&item.turns, span.as_ref())?;
+        let (tokens, targets) =
+            self.encoder
+                .encode_turns(&item.turns, |turn| item.trained[turn], span.as_ref())?;
         Ok(cut(tokens, targets, self.max_tokens))
     }
 }
@@ -167,6 +230,16 @@ pub fn read_test(
     Ok(sequences)
 }
 
+/// Tokens of each sequence that a row makes.
+pub(super) fn lengths(
+    encoder: &PromptEncoder,
+    row: &TextRow,
+    max_tokens: usize,
+) -> Result<Vec<usize>, TrainingError> {
+    let sequences = encode(encoder, row, max_tokens)?;
+    Ok(sequences.iter().map(|s| s.tokens.len()).collect())
+}
+
 /// A row's sequences. Plain text is trained on wholly, from the beginning token to the end token,
 /// and cut into pieces; pieces after the first start where the one before ended.
 fn encode(
@@ -175,8 +248,8 @@ fn encode(
     max_tokens: usize,
 ) -> Result<Vec<TrainSequence>, TrainingError> {
     match row {
-        TextRow::Dialogue { turns, .. } => {
-            let (tokens, targets) = encoder.encode_dialogue(turns, None)?;
+        TextRow::Dialogue { turns, trained, .. } => {
+            let (tokens, targets) = encoder.encode_turns(turns, |turn| trained[turn], None)?;
             Ok(vec![cut(tokens, targets, max_tokens)])
         }
         TextRow::Text(text) => {

@@ -2,8 +2,9 @@
 
 mod lines;
 mod pairs;
+mod texts;
+mod turns;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -16,6 +17,10 @@ use super::TrainingError;
 pub use lines::read_rows;
 pub(super) use pairs::pair_row;
 pub use pairs::{PairRow, read_pairs};
+pub(super) use texts::read_first_texts;
+use texts::text_rows;
+pub use texts::{TextRow, read_texts};
+use turns::{check_tools, read_conversation};
 
 /// A prompt to answer; the row as it was read rides along for rewards that check facts.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,35 +33,10 @@ pub struct PromptRow {
     pub record: Value,
 }
 
-/// A row for supervised training.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TextRow {
-    /// Plain text, every token trained on.
-    Text(String),
-    /// A dialogue, trained on the assistant's turns.
-    Dialogue {
-        /// The turns.
-        turns: Vec<Message>,
-        /// What its answer is worth by objective, where the row says so.
-        scores: BTreeMap<String, f32>,
-    },
-}
-
 #[derive(Deserialize)]
 struct RawPrompt {
     id: Option<String>,
-    prompt: Vec<Message>,
-}
-
-#[derive(Deserialize)]
-struct RawText {
-    text: Option<String>,
-    messages: Option<Vec<Message>>,
-    prompt: Option<Vec<Message>>,
-    concise: Option<String>,
-    detailed: Option<String>,
-    #[serde(default)]
-    scores: BTreeMap<String, f32>,
+    prompt: Value,
 }
 
 /// The schemas of rows.
@@ -121,56 +101,19 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, TrainingError> {
 
 fn prompt_row(path: &Path, line: usize, record: Value) -> Result<PromptRow, String> {
     let raw: RawPrompt = decode(&record)?;
-    check_prompt(&raw.prompt)?;
+    check_tools(&record)?;
+    let prompt = read_prompt("prompt", &raw.prompt)?;
     Ok(PromptRow {
         id: name(raw.id, path, line),
-        prompt: raw.prompt,
+        prompt,
         record,
     })
 }
 
-/// Rows for supervised training: `{"text"}`, `{"messages", "scores"}`, or `{"prompt", "concise",
-/// "detailed"}`, which gives one dialogue for each of the two answers.
-pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, TrainingError> {
-    read_rows(path, |_, record| text_rows(&record))
-}
-
-fn text_rows(record: &Value) -> Result<Vec<TextRow>, String> {
-    let raw: RawText = decode(record)?;
-    match raw {
-        RawText {
-            text: Some(text),
-            messages: None,
-            ..
-        } => Ok(vec![TextRow::Text(text)]),
-        RawText {
-            messages: Some(turns),
-            text: None,
-            scores,
-            ..
-        } => {
-            check_dialogue(&turns)?;
-            Ok(vec![TextRow::Dialogue { turns, scores }])
-        }
-        RawText {
-            prompt: Some(prompt),
-            concise,
-            detailed,
-            ..
-        } if concise.is_some() || detailed.is_some() => {
-            check_prompt(&prompt)?;
-            let answers = concise.into_iter().chain(detailed);
-            Ok(answers.map(|answer| dialogue(&prompt, answer)).collect())
-        }
-        _ => Err("expected `text`, `messages`, or `prompt` with `concise` or `detailed`".into()),
-    }
-}
-
-fn dialogue(prompt: &[Message], answer: String) -> TextRow {
-    let turns = prompt.iter().cloned().chain([Message::assistant(answer)]);
-    TextRow::Dialogue {
-        turns: turns.collect(),
-        scores: BTreeMap::new(),
+fn not_empty(field: &str, text: &str) -> Result<(), String> {
+    match text.trim().is_empty() {
+        true => Err(format!("{field} is empty, so there is nothing to train on")),
+        false => Ok(()),
     }
 }
 
@@ -188,22 +131,16 @@ fn name(id: Option<String>, path: &Path, line: usize) -> String {
     id.unwrap_or_else(|| format!("{}:{line}", file()))
 }
 
-fn check_prompt(prompt: &[Message]) -> Result<(), String> {
+/// A conversation that ends with the user's turn.
+fn read_prompt(field: &str, turns: &Value) -> Result<Vec<Message>, String> {
+    let prompt = read_conversation(field, turns)?;
     match prompt.last() {
-        Some(turn) if turn.role == Role::User => Ok(()),
+        Some(turn) if turn.role == Role::User => Ok(prompt),
         Some(turn) => Err(format!(
             "the prompt's last turn is the {}'s, expected the user's",
             turn.role.as_str()
         )),
         None => Err("the prompt is empty, expected at least one turn of the user".into()),
-    }
-}
-
-fn check_dialogue(messages: &[Message]) -> Result<(), String> {
-    if messages.iter().any(|turn| turn.role == Role::Assistant) {
-        Ok(())
-    } else {
-        Err("no turn of the assistant, so there is nothing to train on".into())
     }
 }
 
@@ -272,7 +209,7 @@ mod tests {
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[0], TextRow::Text("Once.".into()));
         let dialogue = |row: &TextRow| match row {
-            TextRow::Dialogue { turns, scores } => (turns[1].clone(), scores.len()),
+            TextRow::Dialogue { turns, scores, .. } => (turns[1].clone(), scores.len()),
             TextRow::Text(text) => panic!("expected a dialogue, got {text:?}"),
         };
         assert_eq!(dialogue(&rows[1]), (Message::assistant("b"), 1));

@@ -15,6 +15,7 @@ pub mod loss;
 pub mod mo_odpo;
 pub mod observe;
 pub mod optim;
+pub mod own_scores;
 pub mod pairs;
 pub mod passes;
 pub mod policy;

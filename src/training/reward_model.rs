@@ -101,6 +101,8 @@ impl Trainer<'_> {
         report.record("grad_norm", norm);
         report.record("learning_rate", rate);
         report.record("epoch", self.course.deal.epoch());
+        // a score is a function of its whole conversation
+        report.record("trained_tokens", tokens as f64);
         report.cost(started.elapsed().as_secs_f64(), tokens);
         Ok(report)
     }

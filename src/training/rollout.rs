@@ -75,8 +75,18 @@ impl Conditioner<'_> {
         prompt: &[Message],
         weights: Option<&WeightVector>,
     ) -> Result<Vec<TokenId>, TrainingError> {
-        let span = weights.map(|weights| self.template.render(self.objectives, weights));
+        let span = weights.and_then(|weights| self.template.render(self.objectives, weights));
         Ok(self.encoder.encode_chat(prompt, span.as_ref())?)
+    }
+
+    /// Most tokens that a control span takes, fences included, whatever the weights.
+    pub fn longest_span(&self) -> Result<usize, TrainingError> {
+        let mut longest = 0;
+        for span in self.template.spans(self.objectives) {
+            let body = self.encoder.tokenizer().encode_plain(&span.body)?;
+            longest = longest.max(body.len() + 2);
+        }
+        Ok(longest)
     }
 }
 
@@ -190,7 +200,7 @@ impl Sampler<'_> {
     pub fn draw_weights(&self, rng: &mut impl Rng) -> WeightVector {
         let count = self.conditioner.objectives.len();
         let drawn = self.settings.weights.draw(count, rng);
-        drawn.rounded(self.conditioner.template.decimals)
+        self.conditioner.template.heard(&drawn)
     }
 
     fn sampling(&self, purpose: &str, counters: &[u64]) -> SamplingParams {

@@ -70,6 +70,11 @@ impl Deal {
         self.dealt as f64 / self.len as f64
     }
 
+    /// Whether the next index begins an epoch.
+    pub fn is_between_epochs(&self) -> bool {
+        self.dealt.is_multiple_of(self.len as u64)
+    }
+
     /// The next `count` indices. An epoch's last batch is filled up from the next epoch.
     pub fn next(&mut self, count: usize) -> Vec<usize> {
         (0..count)

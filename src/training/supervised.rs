@@ -3,6 +3,7 @@
 //! The loss is the mean of -log p(token) over a step's trained tokens. Sequences are packed into
 //! passes without padding, each seeing itself only.
 
+mod lengths;
 mod setup;
 
 use std::time::Instant;
@@ -19,6 +20,8 @@ use super::passes::{Keep, Passes};
 use super::schedule::learning_rate;
 use crate::model::ForwardBatch;
 use crate::text::PromptEncoder;
+use lengths::Filled;
+pub use lengths::TextLengths;
 use setup::Trainer;
 
 /// Runs a job to its end, from its newest saved state where there is one. The result is in
@@ -87,20 +90,23 @@ impl Trainer<'_> {
         Ok(report)
     }
 
-    /// Sequences of about `batch_tokens` tokens, at least one.
+    /// Sequences until the step is full; a step ends where an epoch ends, so that it meets no
+    /// sequence twice.
     fn next_batch(&mut self) -> Result<Vec<TrainSequence>, TrainingError> {
         let mut sequences = Vec::new();
-        let mut tokens = 0;
-        while tokens < self.job.batch_tokens {
+        let mut filled = Filled::default();
+        loop {
             let turn = self.course.deal.dealt();
             let place = self.course.deal.next(1)[0];
             let sequence = self.texts.sequence(place, turn)?;
-            tokens += sequence.tokens.len().max(1);
+            let full = filled.add(sequence.tokens.len(), self.job);
             if trained_tokens(&sequence) > 0 {
                 sequences.push(sequence);
             }
+            if full || self.course.deal.is_between_epochs() {
+                return Ok(sequences);
+            }
         }
-        Ok(sequences)
     }
 
     /// Sum of -log p over the trained tokens of one pass, differentiable; none without any.

@@ -102,7 +102,7 @@ def conflict(server):
 
     put(None, None, objective_weights=BRIEF)
     stale = {"objective_weights": DETAILED, "expected_version": 7}
-    error = refused(client, 409, "version_mismatch", server.url, ask=put, **stale)
+    error = refused(client, 409, "generation_mismatch", server.url, ask=put, **stale)
     assert error.response.headers["x-should-retry"] == "false", error.response.headers
 
 

@@ -84,6 +84,10 @@ while True:
     time.sleep(0.3)
 assert job.status == "succeeded", job.error
 assert job.fine_tuned_model == "e2e", job
+[results] = job.result_files
+assert client.files.retrieve(results).filename == "step_metrics.csv"
+steps = client.files.content(results).text.splitlines()
+assert steps[0].startswith("step,") and [line[:2] for line in steps[1:]] == ["1,", "2,", "3,"], steps
 
 events = list(jobs.list_events(job.id, limit=3))
 assert {event.object for event in events} == {"fine_tuning.job.event"}, events
@@ -113,12 +117,15 @@ live = promote(checkpoint.id, expected_version=0, **measured)
 assert (live["id"], live["version"]) == (job.fine_tuned_model, 1), live
 assert live["checkpoint"] == checkpoint.model_extra["content"], live
 stale = lambda: promote(checkpoint.id, expected_version=0, **measured)
-refused(openai.ConflictError, "version_mismatch", stale)
+refused(openai.ConflictError, "generation_mismatch", stale)
 refused(openai.NotFoundError, "checkpoint_not_found", lambda: promote("ftckpt-0-3", expected_version=1))
 answer = openai.OpenAI(base_url=f"{url}/v1", api_key="none").chat.completions.create(
     model=job.fine_tuned_model, messages=[{"role": "user", "content": questions[0]}], max_tokens=4
 )
 assert answer.steering["policy_version"] == live["policy_version"], answer
+gone = client.delete("/policies/e2e?expected_version=1", cast_to=object)
+assert gone["deleted"] and gone["version"] == 2, gone
+assert "e2e" not in [model.id for model in openai.OpenAI(base_url=f"{url}/v1/", api_key="none").models.list()]
 
 paused = jobs.retrieve(paused.id)
 assert paused.status == "paused", paused
@@ -127,7 +134,7 @@ assert not list(jobs.list(metadata={"team": "b"}))
 assert jobs.resume(paused.id).status in ("queued", "running")
 cancelled = jobs.cancel(paused.id)
 assert cancelled.status in ("cancelled", "running"), cancelled
-refused(openai.ConflictError, "job_state", lambda: jobs.cancel(job.id))
+refused(openai.ConflictError, "job_not_cancellable", lambda: jobs.cancel(job.id))
 refused(openai.NotFoundError, "job_not_found", lambda: jobs.retrieve("ftjob-nobody"))
 while jobs.retrieve(paused.id).status != "cancelled":
     assert time.monotonic() < waited, paused

@@ -39,6 +39,7 @@ export STEERSMAN="$binary"
 "$python" tests/e2e/fine_tuning.py "$url"
 "$python" tests/e2e/story.py
 "$python" tests/e2e/bucket.py
+"$python" tests/e2e/hub.py
 if [ "${CI:-}" = true ] || command -v initdb >/dev/null || [ -d /usr/lib/postgresql ]; then
   tests/postgres.sh "$python" tests/e2e/hosts.py
 fi

@@ -155,7 +155,7 @@ def reward_models(story, base, corpora):
             suffix=short,
             seed=4,
         )
-        folders[objective] = story.server.data_dir / job.result_files[0]
+        folders[objective] = story.server.data_dir / job.folder
     return folders
 
 
@@ -171,7 +171,7 @@ def main():
         folders = {objective: REWARDS / short for objective, short in OBJECTIVES.items()}
         if options.corpora:
             models = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none").models.list()
-            folders = reward_models(story, models.data[0].id, options.corpora)
+            folders = reward_models(story, models.data[0].root, options.corpora)
             rows = corpus(options.corpora, "prompts/prompts_hh.train")[:1000]
             judged = corpus(options.corpora, "prompts/prompts_hh.test")[:64]
         # the same rows with what else the corpus says of them would do as well

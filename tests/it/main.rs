@@ -13,6 +13,7 @@ mod fixtures;
 mod gguf;
 mod hostile;
 mod http;
+mod hub;
 mod jobs;
 mod parity;
 mod registry;

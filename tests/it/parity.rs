@@ -1,5 +1,6 @@
 //! Our decoders against transformers' golden numbers.
 
+mod mixed;
 mod rounded;
 
 use std::sync::Arc;

@@ -35,7 +35,12 @@ pub(super) fn build_all(
     let file: RewardsFile = match file {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-            toml::from_str(&text).map_err(|error| fail(error.to_string()))?
+            let mut file: RewardsFile =
+                toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let rewards = file.objectives.values_mut().chain(file.judges.values_mut());
+            rewards.for_each(|reward| reward.look_in(folder));
+            file
         }
         None => {
             let stated = manifest

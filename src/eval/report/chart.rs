@@ -1,6 +1,7 @@
 //! A chart as a drawing: axes with round numbers, lines with interval bands, a legend.
 
 use super::drawing::{Anchor, Drawing, Ink, Label, Point, Shape, text_width};
+use super::point_names::point_names;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 300.0;
@@ -20,6 +21,8 @@ pub(super) type Dot = (f64, f64, Option<(f64, f64)>);
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) points: Vec<Dot>,
+    /// Parallel to `points`, what each is, where the axes do not say it; else empty.
+    pub(super) names: Vec<String>,
     pub(super) colour: &'static str,
     pub(super) dashed: bool,
 }
@@ -110,6 +113,13 @@ impl Chart {
         self.legend(&mut shapes);
         for series in &self.series {
             series.draw(&frame, &mut shapes);
+        }
+        // above all lines; the first line's only, as both are asked at the same weights
+        if let Some(first) = self.series.first() {
+            let places = first.points.iter().map(|(x, y, _)| frame.place(*x, *y));
+            let named: Vec<_> = places.zip(first.names.iter().map(String::as_str)).collect();
+            let ink = Ink::Colour(first.colour);
+            shapes.extend(point_names(&named, WIDTH - RIGHT, ink));
         }
         Drawing {
             title: self.title.clone(),
@@ -202,11 +212,16 @@ impl Series {
         let points = self.points.iter().map(|(x, y, _)| frame.place(*x, *y));
         let points: Vec<Point> = points.collect();
         shapes.push(self.line(points.clone()));
-        shapes.extend(points.into_iter().map(|at| Shape::Dot {
-            at,
-            radius: 2.6,
-            ink,
-        }));
+        let dots = points
+            .into_iter()
+            .enumerate()
+            .map(|(place, at)| Shape::Dot {
+                at,
+                radius: 2.6,
+                ink,
+                name: self.names.get(place).cloned(),
+            });
+        shapes.extend(dots);
     }
 
     fn line(&self, points: Vec<Point>) -> Shape {

@@ -58,6 +58,8 @@ pub(super) enum Shape {
         at: Point,
         radius: f64,
         ink: Ink,
+        /// Shown where a pointer rests on it.
+        name: Option<String>,
     },
     Label(Label),
 }
@@ -144,13 +146,23 @@ impl Shape {
                 path(outline),
                 ink.svg()
             ),
-            Self::Dot { at, radius, ink } => write!(
-                out,
-                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"{radius}\" fill=\"{}\"/>",
-                at.0,
-                at.1,
-                ink.svg()
-            ),
+            Self::Dot {
+                at,
+                radius,
+                ink,
+                name,
+            } => {
+                let title = name.as_ref().map_or_else(String::new, |name| {
+                    format!("<title>{}</title>", escape(name))
+                });
+                write!(
+                    out,
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"{radius}\" fill=\"{}\">{title}</circle>",
+                    at.0,
+                    at.1,
+                    ink.svg()
+                )
+            }
             Self::Label(label) => label.svg(out),
         };
     }

@@ -9,9 +9,11 @@ use super::{EvalReport, PointReport};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
+th, td { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #8884; }
+td { white-space: nowrap; }
+td .note { display: block; font-size: .75em; }
 th:first-child, td:first-child { text-align: left; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
 .plots svg { width: 100%; background: #fff; border: 1px solid #8884; border-radius: 6px; }
@@ -121,7 +123,11 @@ fn responses(report: &EvalReport, out: &mut String) {
 }
 
 fn points(report: &EvalReport, out: &mut String) {
-    out.push_str("<h2>Point by point</h2><table><tr><th>weights</th>");
+    let _ = write!(
+        out,
+        "<h2>Point by point</h2><table><tr><th>weights: {}</th>",
+        escape(&report.objectives.join(" / "))
+    );
     for name in report.objectives.iter().chain(&report.judges) {
         let _ = write!(out, "<th>{}</th>", escape(name));
     }
@@ -136,8 +142,7 @@ fn points(report: &EvalReport, out: &mut String) {
 }
 
 fn point_row(point: &PointReport, out: &mut String) {
-    let weights: Vec<String> = point.weights.iter().map(|w| number(*w)).collect();
-    let _ = write!(out, "<tr><td>{}</td>", weights.join(" / "));
+    let _ = write!(out, "<tr><td>{}</td>", point.told());
     for value in point.rewards.iter().chain(&point.judges) {
         let _ = write!(out, "<td>{}</td>", estimate(*value));
     }
@@ -206,15 +211,21 @@ fn samples(report: &EvalReport, out: &mut String) {
     for sample in &report.samples {
         let _ = write!(out, "<h3>{}</h3>", escape(&sample.question));
         for (point, answer) in report.points.iter().zip(&sample.answers) {
-            let weights: Vec<String> = point.weights.iter().map(|w| number(*w)).collect();
             let _ = write!(
                 out,
                 "<p class=\"note\">{}</p><blockquote>{}</blockquote>",
-                weights.join(" / "),
+                escape(&named_weights(report, point)),
                 escape(answer)
             );
         }
     }
+}
+
+/// Each weight with its objective's name.
+fn named_weights(report: &EvalReport, point: &PointReport) -> String {
+    let named = report.objectives.iter().zip(&point.weights);
+    let told = named.map(|(name, weight)| format!("{name} {}", number(*weight)));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn estimate(value: Estimate) -> String {

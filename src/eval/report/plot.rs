@@ -68,6 +68,7 @@ fn both(
     let mut series = vec![Series {
         name: report.policy.clone(),
         points: line(&report.points, k, value),
+        names: Vec::new(),
         colour: COLOURS[0],
         dashed: false,
     }];
@@ -75,6 +76,7 @@ fn both(
         series.push(Series {
             name: name.clone(),
             points: line(&report.baseline_points, k, value),
+            names: Vec::new(),
             colour: COLOURS[1],
             dashed: true,
         });
@@ -125,9 +127,11 @@ fn front_plot(report: &EvalReport) -> Chart {
             .map(|point| (point.normalized[0], point.normalized[1], None))
             .collect()
     };
+    let names = |points: &[PointReport]| points.iter().map(PointReport::told).collect();
     let mut series = vec![Series {
         name: report.policy.clone(),
         points: dots(&report.points),
+        names: names(&report.points),
         colour: COLOURS[0],
         dashed: false,
     }];
@@ -135,12 +139,13 @@ fn front_plot(report: &EvalReport) -> Chart {
         series.push(Series {
             name: name.clone(),
             points: dots(&report.baseline_points),
+            names: names(&report.baseline_points),
             colour: COLOURS[1],
             dashed: true,
         });
     }
     Chart {
-        title: "Trade-off, point by point along the grid".into(),
+        title: format!("Trade-off by weights ({})", report.objectives.join(" / ")),
         x_label: format!("{}, normalised mean reward", report.objectives[0]),
         y_label: format!("{}, normalised mean reward", report.objectives[1]),
         series,
@@ -159,6 +164,7 @@ fn refusal_plot(report: &EvalReport) -> Chart {
     let series = |name: &str, points, colour, dashed| Series {
         name: name.to_owned(),
         points,
+        names: Vec::new(),
         colour,
         dashed,
     };

@@ -85,7 +85,9 @@ impl Shape {
                     canvas.fill_path(&path, &paint, FillRule::Winding, zoom(), None);
                 }
             }
-            Self::Dot { at, radius, ink } => {
+            Self::Dot {
+                at, radius, ink, ..
+            } => {
                 let dot = PathBuilder::from_circle(at.0 as f32, at.1 as f32, *radius as f32);
                 if let Some(path) = dot {
                     canvas.fill_path(&path, &ink.paint(1.0), FillRule::Winding, zoom(), None);

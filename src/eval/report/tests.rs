@@ -183,6 +183,23 @@ fn refusals_are_counted_apart_for_safe_and_unsafe_prompts() {
 }
 
 #[test]
+fn points_and_answers_say_their_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    example().write(folder.path()).unwrap();
+    let front = std::fs::read_to_string(folder.path().join("front.svg")).unwrap();
+    for weights in ["0 / 1", "0.5 / 0.5", "1 / 0"] {
+        // on the policy's dot and on the baseline's, and beside the policy's
+        assert_eq!(
+            front.matches(&format!("<title>{weights}</title>")).count(),
+            2
+        );
+        assert!(front.contains(&format!(">{weights}</text>")), "{weights}");
+    }
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("<p class=\"note\">brevity 0.5, detail 0.5</p><blockquote>a b<"));
+}
+
+#[test]
 fn refusal_prompts_must_say_what_they_are_and_be_of_both_kinds() {
     let check = |records: &[Value], says: &str| {
         let error = example()

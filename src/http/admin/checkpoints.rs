@@ -123,5 +123,5 @@ pub(super) async fn promote_job_checkpoint(
         checkpoint: checkpoint.chars().take(80).collect(),
     })?;
     let policy = body.policy.take().unwrap_or(info.model);
-    promote(&app, policy, source, body.into()).await
+    promote(&app, ("policy", policy), source, body.into()).await
 }

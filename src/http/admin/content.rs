@@ -13,6 +13,11 @@ use crate::http::error::ApiError;
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
 
+/// What a job tells.
+pub(super) fn csv(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response()
+}
+
 /// The bytes at `path`, which are those of the file `id`.
 pub(super) fn reply(id: &str, path: &Path) -> Result<Response, ApiError> {
     let file = std::fs::File::open(path).map_err(|error| {

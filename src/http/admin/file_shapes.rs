@@ -7,7 +7,7 @@ use super::page::checked_limit;
 use crate::http::error::ApiError;
 use crate::service::{FileInfo, FileOrder};
 
-/// An uploaded file.
+/// A file: one that was uploaded, or a job's result file, which only its job names.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = File)]
 pub(super) struct FileBody {
@@ -23,12 +23,12 @@ pub(super) struct FileBody {
     created_at: i64,
     /// Its name.
     filename: String,
-    /// Always `fine-tune`.
+    /// `fine-tune`, or `fine-tune-results`.
     purpose: String,
     /// Always `processed`: what is kept was checked.
     #[schema(example = "processed")]
     status: &'static str,
-    /// Which rows it holds: `prompts`, `pairs` or `texts`.
+    /// Which rows it holds: `prompts`, `pairs`, `texts` or `metrics`.
     kind: String,
     /// How many.
     rows: i64,

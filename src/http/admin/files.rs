@@ -12,7 +12,7 @@ use super::file_shapes::{FileBody, FileDeleted, FilesQuery, UploadForm};
 use super::page::{IdPath, Page, cursor, read};
 use super::upload::Upload;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::service::App;
+use crate::service::{App, FileContent};
 
 /// Upload a file.
 #[utoipa::path(
@@ -91,8 +91,11 @@ pub(super) async fn get_file(
     tag = "files",
     params(("id" = String, Path, description = "The file's id.")),
     responses(
-        (status = 200, description = "Its bytes, as they were sent.",
-         content_type = "application/jsonl", body = String),
+        (status = 200, description = "Its bytes, as they were sent; of a job's result file a row \
+         for each step.", content(
+            (String = "application/jsonl"),
+            (String = "text/csv"),
+         )),
         (status = 404, description = "No such file.", body = ErrorBody),
     )
 )]
@@ -100,8 +103,10 @@ pub(super) async fn get_file_content(
     State(app): State<Arc<App>>,
     IdPath(id): IdPath,
 ) -> Result<Response, ApiError> {
-    let (info, path) = app.file_content(&id).await?;
-    content::reply(&info.id, &path)
+    match app.file_content(&id).await? {
+        (info, FileContent::Kept(path)) => content::reply(&info.id, &path),
+        (_, FileContent::Written(text)) => Ok(content::csv(text)),
+    }
 }
 
 /// Remove a file that no job needs any more.
@@ -114,7 +119,8 @@ pub(super) async fn get_file_content(
     responses(
         (status = 200, description = "It is gone.", body = FileDeleted),
         (status = 404, description = "No such file.", body = ErrorBody),
-        (status = 409, description = "A job that is not over needs it.", body = ErrorBody),
+        (status = 409, description = "A job that is not over needs it, or it tells of a job.",
+         body = ErrorBody),
     )
 )]
 pub(super) async fn delete_file(

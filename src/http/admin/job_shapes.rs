@@ -108,8 +108,10 @@ pub(super) struct JobBody {
     training_file: String,
     /// Id of the file that it measures itself on.
     validation_file: Option<String>,
-    /// The folder of what it made, below the data folder.
+    /// Ids of the files that tell of it, once it succeeded: its steps' numbers, as CSV.
     result_files: Vec<String>,
+    /// The folder of what it made, below the worker's data folder.
+    folder: Option<String>,
     /// Always empty.
     integrations: Vec<String>,
     /// The owner's notes.
@@ -163,7 +165,8 @@ impl From<JobInfo> for JobBody {
             trained_tokens: job.trained_tokens,
             training_file: job.training_file,
             validation_file: job.validation_file,
-            result_files: job.folder.into_iter().collect(),
+            result_files: job.result_files,
+            folder: job.folder,
             integrations: Vec::new(),
             metadata: job.metadata,
             step: job.step,

@@ -149,7 +149,7 @@ fn conditioning() -> Value {
         "required": ["open", "close", "template", "decimals"],
         "description": "How the policy is told the weights; the model's own where it has one.",
         "properties": {
-            "kind": {"type": "string", "enum": ["weights_text"]},
+            "kind": {"type": "string", "enum": ["weights_text", "score_tokens", "attributes"]},
             "open": {"type": "string", "description": "Special token that opens the span."},
             "close": {"type": "string", "description": "Special token that closes it."},
             "template": {
@@ -158,6 +158,17 @@ fn conditioning() -> Value {
             },
             "decimals": {"type": "integer", "minimum": 0, "maximum": 4},
             "placement": {"type": "string"},
+            "targets": {
+                "type": "array",
+                "description": "Of score_tokens and attributes: for each objective in its order, \
+                                what it is asked for at no weight and at most weight.",
+                "items": {
+                    "type": "object",
+                    "required": ["low", "high"],
+                    "properties": {"low": {"type": "number"}, "high": {"type": "number"}},
+                },
+            },
+            "rule": {"type": "string", "enum": ["linear", "l2", "linf"]},
         },
     })
 }

@@ -1,15 +1,19 @@
-//! `GET /admin/v1/policies`, `POST …/{id}/promote`, `POST …/rollback`: which version answers.
+//! `GET /admin/v1/policies`, `POST …/{id}/promote`, `POST …/rollback`, `DELETE …/{id}`: which
+//! version answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::page::IdPath;
-use super::policy_shapes::{PolicyBody, PolicyList, PromotePolicy, PromotedBody, RollBackPolicy};
+use super::page::{IdPath, read};
+use super::policy_shapes::{
+    PolicyBody, PolicyList, PolicyRemoved, PromotePolicy, PromotedBody, RemoveQuery, RollBackPolicy,
+};
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::fields::refuse_rest;
@@ -21,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(list_policies))
         .routes(routes!(promote_policy))
         .routes(routes!(roll_back_policy))
+        .routes(routes!(remove_policy))
 }
 
 /// List the policies, with their checkpoints and latest changes.
@@ -78,13 +83,13 @@ pub(super) async fn promote_policy(
             return Err(ApiError::invalid("invalid_value", message).with_param("checkpoint"));
         }
     };
-    promote(&app, id, source, body).await
+    promote(&app, ("id", id), source, body).await
 }
 
-/// Promotes a checkpoint that a route found in its own way.
+/// Promotes a checkpoint that a route found in its own way, for the policy that a field names.
 pub(super) async fn promote(
     app: &Arc<App>,
-    policy: String,
+    (named_in, policy): (&'static str, String),
     checkpoint: CheckpointSource,
     body: PromotePolicy,
 ) -> Result<Json<PromotedBody>, ApiError> {
@@ -92,6 +97,7 @@ pub(super) async fn promote(
     let promoted = app
         .promote(Promotion {
             policy,
+            named_in,
             checkpoint,
             expected_version: expected(body.expected_version)?,
             canary: body.canary,
@@ -125,6 +131,34 @@ pub(super) async fn roll_back_policy(
     let version = expected(body.expected_version)?;
     let standing = app.roll_back(body.policy.as_deref(), version).await?;
     Ok(Json(standing.into()))
+}
+
+/// Remove a policy that was promoted without being in the model's folder. Requests that run finish
+/// on it; its checkpoints stay, and promoting one of them again brings it back.
+#[utoipa::path(
+    delete,
+    path = "/admin/v1/policies/{id}",
+    operation_id = "remove_policy",
+    tag = "policies",
+    params(("id" = String, Path, description = "The policy's id."), RemoveQuery),
+    responses(
+        (status = 200, description = "It is gone.", body = PolicyRemoved),
+        (status = 400, description = "The request cannot be used.", body = ErrorBody),
+        (status = 404, description = "No such policy.", body = ErrorBody),
+        (status = 409, description = "The policy is of another version, is the default or the only \
+         one, or lies in the model's folder.", body = ErrorBody),
+    )
+)]
+pub(super) async fn remove_policy(
+    State(app): State<Arc<App>>,
+    IdPath(id): IdPath,
+    query: Result<Query<RemoveQuery>, QueryRejection>,
+) -> Result<Json<PolicyRemoved>, ApiError> {
+    let query = read(query, "`expected_version`")?;
+    let version = app
+        .remove_policy(&id, expected(query.expected_version)?)
+        .await?;
+    Ok(Json(PolicyRemoved::of(id, version)))
 }
 
 fn expected(version: Option<i64>) -> Result<i64, ApiError> {

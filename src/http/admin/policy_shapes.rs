@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::service::{
     EvalPrompt, FreshEvaluation, GateBaseline, GateFinding, GateSettings, PolicyStanding, Promoted,
@@ -115,6 +115,41 @@ pub(super) struct RollBackPolicy {
     #[serde(flatten)]
     #[schema(ignore)]
     pub(super) rest: Map<String, Value>,
+}
+
+/// Which version of a policy shall be removed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemoveQuery {
+    /// The policy's `version`.
+    #[param(required = true, minimum = 0)]
+    pub(super) expected_version: Option<i64>,
+}
+
+/// A policy that was removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PolicyRemoved {
+    /// Its id.
+    id: String,
+    /// Always `policy.deleted`.
+    #[schema(example = "policy.deleted")]
+    object: &'static str,
+    /// Always true.
+    deleted: bool,
+    /// `expected_version` of a promotion that brings it back.
+    version: i64,
+}
+
+impl PolicyRemoved {
+    pub(super) fn of(id: String, version: i64) -> Self {
+        Self {
+            id,
+            object: "policy.deleted",
+            deleted: true,
+            version,
+        }
+    }
 }
 
 /// All policies.

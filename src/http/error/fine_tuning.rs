@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 
 use super::{ApiError, INVALID, not_found};
-use crate::service::{FineTuningError, chain};
+use crate::service::{FineTuningError, JobTurn, chain};
 
 impl From<FineTuningError> for ApiError {
     fn from(error: FineTuningError) -> Self {
@@ -16,7 +16,8 @@ impl From<FineTuningError> for ApiError {
                 not_found("checkpoint_not_found", message).with_param("checkpoint_id")
             }
             FineTuningError::NoFile(_) => not_found("file_not_found", message).with_param("id"),
-            FineTuningError::State { .. } => conflict("job_state", message),
+            FineTuningError::State { turn, .. } => conflict(not_in_this_state(turn), message),
+            FineTuningError::ResultFile(_) => conflict("file_of_job", message).with_param("id"),
             FineTuningError::FileInUse { .. } => conflict("file_in_use", message),
             FineTuningError::Rows(_) => Self::invalid("invalid_file", message).with_param("file"),
             FineTuningError::TooLarge(_) => {
@@ -35,6 +36,15 @@ impl From<FineTuningError> for ApiError {
                 Self::unavailable("disk_unavailable", message, 30)
             }
         }
+    }
+}
+
+/// What a job cannot be, as it stands.
+fn not_in_this_state(turn: JobTurn) -> &'static str {
+    match turn {
+        JobTurn::Pause => "job_not_pausable",
+        JobTurn::Resume => "job_not_resumable",
+        JobTurn::Cancel => "job_not_cancellable",
     }
 }
 

@@ -19,12 +19,15 @@ impl From<PromotionError> for ApiError {
             }
             PromotionError::UnknownCheckpoint { .. } => missing(message),
             PromotionError::VersionMismatch { .. } => {
-                conflict("version_mismatch", message).with_param("expected_version")
+                conflict("generation_mismatch", message).with_param("expected_version")
             }
             PromotionError::LiveAlready { .. } => {
                 conflict("live_already", message).with_param("checkpoint")
             }
             PromotionError::NothingBefore { .. } => conflict("nothing_to_roll_back", message),
+            PromotionError::Stays { .. } => {
+                conflict("policy_not_removable", message).with_param("id")
+            }
             PromotionError::Gate(_) => conflict("gate_refused", message).with_param("checkpoint"),
             PromotionError::Registry(source) => from_registry(&source, message),
             PromotionError::Unusable(_) | PromotionError::Silent(_) => unusable(message),

@@ -41,6 +41,7 @@ use crate::types::{FinishReason, Usage};
              description = "The weights that were asked for; missing for a model without objectives."),
             ("x-policy-version" = String, description = "The version of the policy that answers."),
             ("x-request-id" = String, description = "The request's id."),
+            ("openai-processing-ms" = u64, description = "Milliseconds until the reply began."),
          )),
         Refusals,
     )

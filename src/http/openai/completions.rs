@@ -24,7 +24,9 @@ const MAX_LOGPROBS: u64 = 5;
 
 /// Continue texts, steered by objective weights, in OpenAI's shapes.
 ///
-/// No chat template is applied: the prompt is continued as it stands, behind the conditioning.
+/// No chat template is applied: the prompt is raw text, continued as it stands, behind the
+/// conditioning. A policy that was trained on conversations, as those of `steersman train` are,
+/// answers better on /v1/chat/completions and /v1/generate; `warnings` say so.
 /// `suffix` and `best_of` above 1 are refused, and so is `echo` together with `logprobs`.
 #[utoipa::path(
     post,
@@ -43,6 +45,7 @@ const MAX_LOGPROBS: u64 = 5;
              description = "The weights that were asked for; missing for a model without objectives."),
             ("x-policy-version" = String, description = "The version of the policy that answers."),
             ("x-request-id" = String, description = "The request's id."),
+            ("openai-processing-ms" = u64, description = "Milliseconds until the reply began."),
          )),
         Refusals,
     )

@@ -20,7 +20,7 @@ pub(in crate::http) struct ModelList {
     /// Always `list`.
     #[schema(example = "list")]
     object: &'static str,
-    /// The base first, then its policies.
+    /// The default first, then the base and the other policies.
     data: Vec<ModelCard>,
 }
 
@@ -89,11 +89,13 @@ impl ModelCard {
     responses((status = 200, description = "The models.", body = ModelList))
 )]
 pub(in crate::http) async fn list_models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app
-        .policies()
+    let policies = app.policies();
+    let mut data: Vec<_> = policies
         .iter()
         .map(|policy| ModelCard::of(&app, policy))
         .collect();
+    // clients that take the first one get what answers where none is named
+    data.sort_by_key(|card| !card.default);
     Json(ModelList {
         object: "list",
         data,

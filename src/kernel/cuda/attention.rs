@@ -60,7 +60,7 @@ pub struct Placement {
     pub parts: usize,
 }
 
-/// Cosines and sines of every position, (positions, half).
+/// Cosines and sines of each position, (positions, half).
 pub struct Rotation {
     cos: Buffer<f32>,
     sin: Buffer<f32>,
@@ -68,12 +68,12 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// The table on a device.
-    pub fn upload(gpu: &Gpu, table: &RopeTable) -> Result<Self, CudaError> {
-        let (cos, sin, half) = table.parts();
+    /// The table's first positions on a device.
+    pub fn upload(gpu: &Gpu, table: &RopeTable, positions: usize) -> Result<Self, CudaError> {
+        let (cos, sin, half) = table.first(positions);
         Ok(Self {
-            cos: gpu.upload("rotations", cos)?,
-            sin: gpu.upload("rotations", sin)?,
+            cos: gpu.upload("rotations", &cos)?,
+            sin: gpu.upload("rotations", &sin)?,
             half,
         })
     }

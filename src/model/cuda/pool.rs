@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use crate::kernel::BLOCK_TOKENS;
 use crate::kernel::cuda::{Attention, Buffer, Cache, Gpu, Graph, Pinned, Products, Rotation};
 
 use super::super::ModelError;
@@ -75,7 +76,8 @@ impl CudaPool {
         let rotations = decoder
             .ropes
             .iter()
-            .map(|table| Rotation::upload(&gpu, table));
+            // no sequence is longer than the pool
+            .map(|table| Rotation::upload(&gpu, table, blocks * BLOCK_TOKENS));
         Ok(Self {
             graphs: HashMap::new(),
             adapters: DeviceAdapters::default(),

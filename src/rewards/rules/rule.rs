@@ -128,6 +128,26 @@ mod defaults {
 }
 
 impl RuleConfig {
+    /// The files that it reads.
+    pub(in crate::rewards) fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Brevity { facts, .. } | Self::Detail { facts, .. } | Self::Correct { facts } => {
+                match facts {
+                    FactSource::Table(path) => vec![path],
+                    FactSource::Rows(paths) => paths.iter_mut().collect(),
+                }
+            }
+            Self::Readability { common_words, .. } => common_words.iter_mut().collect(),
+            Self::Length { .. }
+            | Self::Regex { .. }
+            | Self::Repetition { .. }
+            | Self::Refusal { .. }
+            | Self::OnTopic
+            | Self::JsonValid { .. }
+            | Self::Similarity { .. } => Vec::new(),
+        }
+    }
+
     /// The reward, its settings checked and its files read.
     pub fn build(&self) -> Result<Box<dyn RewardModel>, RewardError> {
         match self {

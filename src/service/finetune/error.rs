@@ -2,7 +2,7 @@
 
 use crate::registry::RegistryError;
 use crate::service::RequestError;
-use crate::store::StoreError;
+use crate::store::{JobTurn, StoreError};
 
 /// A request about files or jobs that cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +31,18 @@ pub enum FineTuningError {
     #[error("no file has the id `{0}`; GET /admin/v1/files lists them")]
     NoFile(String),
     /// The job's state does not allow it.
-    #[error("the job {job} is {state}, so it cannot {verb}")]
+    #[error("the job {job} is {state}, so it cannot be {}", past(*.turn))]
     State {
         /// Which job.
         job: String,
         /// How it stands.
         state: String,
         /// What was asked.
-        verb: &'static str,
+        turn: JobTurn,
     },
+    /// It is written from a job, which it cannot leave.
+    #[error("the file {0} tells of a job and cannot be removed by itself")]
+    ResultFile(String),
     /// A job that is not over needs the file.
     #[error("the file {file} is needed by the job {job}, which is not over; cancel the job first")]
     FileInUse {
@@ -66,6 +69,15 @@ pub enum FineTuningError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// What a job is after a turn.
+fn past(turn: JobTurn) -> &'static str {
+    match turn {
+        JobTurn::Cancel => "cancelled",
+        JobTurn::Pause => "paused",
+        JobTurn::Resume => "resumed",
+    }
 }
 
 impl From<StoreError> for FineTuningError {

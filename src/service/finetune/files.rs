@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 use super::intake::Taken;
+use super::results::job_of;
 use super::{FileIntake, FineTuningError, MAX_FILE_BYTES};
 use crate::registry::FileRecord;
 use crate::service::App;
@@ -17,16 +18,16 @@ const PURPOSE: &str = "fine-tune";
 /// Longest name, in characters.
 const MAX_NAME: usize = 255;
 
-/// An uploaded file, without its content.
+/// A file, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInfo {
     /// Its id.
     pub id: String,
     /// What its owner calls it.
     pub name: String,
-    /// `fine-tune`.
+    /// `fine-tune`; `fine-tune-results` of what a job tells.
     pub purpose: String,
-    /// Which rows it holds: `prompts`, `pairs` or `texts`.
+    /// Which rows it holds: `prompts`, `pairs` or `texts`; `metrics` of a job.
     pub kind: String,
     /// Its size.
     pub bytes: i64,
@@ -36,6 +37,15 @@ pub struct FileInfo {
     pub content: Option<FileRecord>,
     /// Seconds since 1970.
     pub created_at: i64,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileContent {
+    /// What was uploaded lies here.
+    Kept(PathBuf),
+    /// What a job tells, as CSV.
+    Written(String),
 }
 
 /// In which order files are listed.
@@ -147,6 +157,9 @@ impl App {
     /// There is none, or it cannot be read.
     pub async fn file(&self, id: &str) -> Result<FileInfo, FineTuningError> {
         let (_, store) = self.fine_tuning()?;
+        if let Some(job) = job_of(id) {
+            return Ok(self.result_file(&job).await?.0);
+        }
         let no_file = || FineTuningError::NoFile(clipped(id));
         if id.contains('\0') {
             return Err(no_file());
@@ -155,12 +168,22 @@ impl App {
         Ok(row.into())
     }
 
-    /// Where a file's content lies; it is fetched where this machine lacks it and a bucket has it.
+    /// A file's content; what was uploaded is fetched where this machine lacks it and a bucket has it.
     ///
     /// # Errors
     /// There is no such file, or the bucket does not have it as it was uploaded.
-    pub async fn file_content(&self, id: &str) -> Result<(FileInfo, PathBuf), FineTuningError> {
+    pub async fn file_content(&self, id: &str) -> Result<(FileInfo, FileContent), FineTuningError> {
+        if let Some(job) = job_of(id) {
+            let (info, text) = self.result_file(&job).await?;
+            return Ok((info, FileContent::Written(text)));
+        }
         let info = self.file(id).await?;
+        let path = self.upload(&info).await?;
+        Ok((info, FileContent::Kept(path)))
+    }
+
+    /// Where the content of an uploaded file lies, fetched first where it does not.
+    pub(super) async fn upload(&self, info: &FileInfo) -> Result<PathBuf, FineTuningError> {
         let (tuning, _) = self.fine_tuning()?;
         let uploads = tuning.uploads(&Handle::current());
         let path = uploads.path(&info.id);
@@ -168,7 +191,7 @@ impl App {
             let id = info.id.clone();
             blocking(move || Ok(uploads.checked(&id, &content)?)).await?;
         }
-        Ok((info, path))
+        Ok(path)
     }
 
     /// Removes a file that no job needs any more.
@@ -177,6 +200,9 @@ impl App {
     /// There is none, a job needs it, or it cannot be removed.
     pub async fn delete_file(&self, id: &str) -> Result<(), FineTuningError> {
         let info = self.file(id).await?;
+        if job_of(id).is_some() {
+            return Err(FineTuningError::ResultFile(info.id));
+        }
         let (_, store) = self.fine_tuning()?;
         if let Some(job) = store.user_of_file(&info.id).await? {
             return Err(FineTuningError::FileInUse { file: info.id, job });
@@ -194,7 +220,7 @@ impl App {
 }
 
 /// Runs what reads and writes whole files beside the async threads.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FineTuningError> + Send + 'static,
 ) -> Result<T, FineTuningError> {
     let done = tokio::task::spawn_blocking(work).await;

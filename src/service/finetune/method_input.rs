@@ -1,16 +1,18 @@
 //! What a request says of its method: read, checked, and turned into a job's settings.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::hyperparameters::{self, EPOCHS, Method, STEPS};
+use super::hyperparameters::{self, BATCH_SIZE, BATCH_TOKENS, EPOCHS, Method, STEPS};
 use super::spec::Found;
 use super::{FineTuningError, NewJobInput};
 use crate::training::TrainingError;
 use crate::training::config::Job;
 use crate::training::data::RowKind;
 
-/// Bytes of text that make about one token, to tell a number of steps beforehand.
-const BYTES_PER_TOKEN: f64 = 4.0;
+/// Steps of a pass over texts that are few, where a request does not say how large a step is.
+const STEPS_A_PASS: f64 = 8.0;
+/// What settings are called that cannot be read at all.
+const WHOLE: &str = "the job";
 
 /// The method's type and its part of the request.
 pub(super) struct MethodInput {
@@ -91,11 +93,29 @@ impl MethodInput {
 }
 
 impl MethodInput {
+    /// How large a step is: what was stated, else as settings have it, but for supervised training
+    /// on few texts, where one step of the usual size would be a whole pass.
+    pub(super) fn fill_step(
+        &self,
+        given: &Map<String, Value>,
+        settings: &mut Value,
+        found: &Found<'_>,
+    ) {
+        let stated = [BATCH_SIZE, BATCH_TOKENS].map(|name| given.contains_key(name));
+        if let (Some(texts), [false, false]) = (&found.texts, stated) {
+            let usual = settings["batch_tokens"].as_f64().unwrap_or(0.0);
+            if texts.tokens() < STEPS_A_PASS * usual {
+                let sequences = (texts.sequences() / STEPS_A_PASS).ceil().max(1.0);
+                settings["sequences_per_step"] = json!(sequences as u64);
+            }
+        }
+    }
+
     /// Passes and steps: what was stated, else what follows from the file.
     pub(super) fn length(
         &self,
         given: &Map<String, Value>,
-        settings: &Value,
+        (job, settings): (&Job, &Value),
         found: &Found<'_>,
     ) -> (f64, u64) {
         let rows = found.training.rows as f64;
@@ -108,8 +128,11 @@ impl MethodInput {
                 (rows / batch.unwrap_or(1.0), if many { 3.0 } else { 2.0 })
             }
             Method::Supervised => {
-                let batch = settings["batch_tokens"].as_f64().unwrap_or(1.0);
-                (found.training.bytes as f64 / BYTES_PER_TOKEN / batch, 3.0)
+                let a_pass = match (job, &found.texts) {
+                    (Job::Supervised(job), Some(texts)) => texts.steps_a_pass(job),
+                    _ => 1.0,
+                };
+                (a_pass, 3.0)
             }
             Method::Dpo | Method::RewardModel => {
                 let batch = settings["pairs_per_step"].as_f64();
@@ -126,6 +149,22 @@ impl MethodInput {
     /// Reads settings; what is at fault is named as the request names it.
     pub(super) fn read_settings(&self, settings: Value) -> Result<Job, FineTuningError> {
         Job::from_json(settings).map_err(|error| match error {
+            TrainingError::Setting { name, reason } if name == WHOLE => {
+                let param = format!("method.{}", self.method.as_str());
+                FineTuningError::invalid(param, format!("cannot be read: {reason}"))
+            }
+            // the way of telling weights is then the policy's own, and the objectives are new
+            TrainingError::Setting { name, reason }
+                if name == "conditioning"
+                    && !self.rest.contains_key("conditioning")
+                    && self.rest.contains_key("objectives") =>
+            {
+                let problem = format!(
+                    "do not fit how the policy is told its weights ({reason}); name its own \
+                     objectives, or give a `conditioning` beside them"
+                );
+                FineTuningError::invalid(self.part("objectives"), problem)
+            }
             TrainingError::Setting { name, reason } => {
                 let param = match hyperparameters::name_of(self.method, &name) {
                     Some(name) => format!("{}.{name}", self.at),

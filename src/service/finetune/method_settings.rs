@@ -8,6 +8,7 @@ use super::hyperparameters::{self, Method};
 use super::method_input::MethodInput;
 use super::spec::{Found, START_ADAPTER};
 use crate::rewards::RewardConfig;
+use crate::service::PolicyAdapter;
 
 impl MethodInput {
     /// What the method's settings are beside the hyperparameters.
@@ -59,6 +60,13 @@ impl MethodInput {
                     settings["data"]["objective"] = objective.clone();
                 }
             }
+        }
+        if matches!(found.policy.adapter, PolicyAdapter::Mix(_)) {
+            let problem = format!(
+                "must be the base `{}`: `{}` mixes several adapters, and a job trains one",
+                found.base, found.policy.id
+            );
+            return Err(FineTuningError::invalid("model", problem));
         }
         if found.policy.adapter.is_some() {
             if self.method == Method::RewardModel {

@@ -12,6 +12,7 @@ mod method_input;
 mod method_settings;
 mod observer;
 mod request_checks;
+mod results;
 mod spec;
 mod trouble;
 mod work;
@@ -26,7 +27,7 @@ use crate::storage::Bucket;
 use crate::store::Store;
 
 pub use error::FineTuningError;
-pub use files::{FileInfo, FileOrder};
+pub use files::{FileContent, FileInfo, FileOrder};
 pub use hyperparameters::{Hyperparameter, Method, Range, hyperparameters};
 pub use intake::{FileIntake, MAX_FILE_BYTES, MAX_LINE_BYTES};
 pub use jobs::{CheckpointInfo, EventInfo, JobInfo};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::hyperparameters::{self, EPOCHS, MULTIPLIER, RATE};
+use super::hyperparameters::{self, BATCH_TOKENS, EPOCHS, MULTIPLIER, RATE};
 use super::method_input::MethodInput;
 use super::request_checks::{check_metadata, check_seed, check_suffix};
 use super::{FileInfo, FineTuningError};
@@ -14,6 +14,7 @@ use crate::registry::{CheckpointId, FileRecord};
 use crate::service::LivePolicy;
 use crate::training::TrainingError;
 use crate::training::config::Job;
+use crate::training::supervised::TextLengths;
 
 /// What a request says of a new job.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +77,8 @@ pub(super) struct Found<'a> {
     pub(super) base: &'a str,
     pub(super) training: FileInfo,
     pub(super) validation: Option<FileInfo>,
+    /// How long the training file's texts are, where the method trains on texts.
+    pub(super) texts: Option<TextLengths>,
     /// The policy's checkpoint, where it was promoted.
     pub(super) checkpoint: Option<CheckpointId>,
     /// Tells the job's default name and seed from others.
@@ -132,13 +135,17 @@ impl JobSpec {
                 json!(rate * factor),
             );
         }
-        let whole = method.read_settings(settings)?.settings();
-        let (epochs, steps) = method.length(&given, &whole, found);
-        let mut settings = whole;
+        let mut settings = method.read_settings(settings)?.settings();
+        method.fill_step(&given, &mut settings, found);
+        let job = method.read_settings(settings.clone())?;
+        let (epochs, steps) = method.length(&given, (&job, &settings), found);
         hyperparameters::set(&mut settings, "job.steps", json!(steps));
         let settings = method.read_settings(settings)?.settings();
         let mut shown = hyperparameters::shown(method.method, &settings);
         shown.insert(EPOCHS.to_owned(), json!(epochs));
+        if !settings["sequences_per_step"].is_null() {
+            shown.insert(BATCH_TOKENS.to_owned(), Value::Null);
+        }
         shown.insert(MULTIPLIER.to_owned(), json!(factor));
         Ok(Self {
             model: found.policy.id.clone(),

@@ -8,16 +8,16 @@ use serde_json::Value;
 use super::error::PromotionError;
 use super::gate::{self, GateFinding};
 use super::{CheckpointSource, Promotion, now};
-use crate::engine::{GenerationRequest, TokenEvent};
+use crate::engine::TokenEvent;
 use crate::registry::{CheckpointId, NewCheckpoint, Registry};
 use crate::rewards::RewardSuite;
 use crate::service::app::App;
 use crate::service::error::{RequestError, chain};
+use crate::service::first_token::first_token;
 use crate::service::folder::PolicyFolder;
 use crate::service::policy::LivePolicy;
 use crate::steering::SteeringManifest;
 use crate::store::PolicyCheckpointRow;
-use crate::types::SamplingParams;
 
 impl App {
     /// The checkpoint's id, copied into the registry where it is not there.
@@ -137,19 +137,13 @@ impl App {
     /// Decodes one token with a checkpoint that nobody has asked yet.
     pub(super) async fn answers_at_all(
         &self,
-        candidate: &LivePolicy,
+        candidate: &Arc<LivePolicy>,
     ) -> Result<(), PromotionError> {
         let silent = |error: RequestError| PromotionError::Silent(Box::new(error));
-        let first = self.encoder.tokenizer().bos_id().unwrap_or(0);
-        let sampling = SamplingParams {
-            temperature: 0.0,
-            max_tokens: 1,
-            ..SamplingParams::default()
-        };
-        let request = GenerationRequest {
-            adapter: candidate.adapter.clone(),
-            ..GenerationRequest::new(vec![first], sampling)
-        };
+        let defaults = candidate.manifest.as_ref();
+        let told = defaults.map(|it| it.conditioning.told(&it.objectives.defaults()));
+        let adapter = candidate.adapter_under(told.unwrap_or_default()).await;
+        let request = first_token(&self.encoder, adapter.map_err(silent)?.as_ref());
         let submitted = self.engine.submit(request);
         let mut tokens = submitted.map_err(|error| silent(error.into()))?;
         match tokens.next().await {

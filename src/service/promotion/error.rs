@@ -55,6 +55,14 @@ pub enum PromotionError {
         /// The policy.
         policy: String,
     },
+    /// The policy cannot be removed.
+    #[error("the policy `{policy}` cannot be removed: {why}")]
+    Stays {
+        /// The policy.
+        policy: String,
+        /// What it is needed for.
+        why: &'static str,
+    },
     /// The evaluation gate is closed.
     #[error("the evaluation gate refuses this checkpoint: {}", refusals(.0))]
     Gate(Vec<GateFinding>),

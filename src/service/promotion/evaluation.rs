@@ -121,7 +121,7 @@ impl Measuring {
     ) -> Result<Vec<Vec<Vec<f32>>>, EvalError> {
         let subject = Subject {
             engine: &app.engine,
-            adapter: policy.adapter.clone(),
+            adapter: &|told| policy.adapter.under(told),
             objectives: &manifest.objectives,
             template: &manifest.conditioning,
             encoder: &app.encoder,

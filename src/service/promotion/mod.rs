@@ -1,4 +1,4 @@
-//! Changes which version of a policy answers: gate, load beside, swap, roll back.
+//! Changes which version of a policy answers: gate, load beside, swap, roll back, remove.
 //!
 //! The store decides first, by compare-and-swap, and memory follows; a process that dies between
 //! the two starts with what the store says. Running requests keep the version they began with.
@@ -7,6 +7,7 @@ mod candidate;
 mod error;
 mod evaluation;
 mod gate;
+mod removal;
 mod restore;
 mod standing;
 
@@ -36,6 +37,8 @@ const MAX_GRID: usize = 21;
 pub struct Promotion {
     /// The policy whose next version it is; an id that is not there yet makes a new policy.
     pub policy: String,
+    /// The request's field that names it.
+    pub named_in: &'static str,
     /// Which one.
     pub checkpoint: CheckpointSource,
     /// The version that the policy has, 0 where it was never changed.
@@ -176,12 +179,17 @@ impl App {
 
     fn check_asked(&self, asked: &Promotion) -> Result<(), PromotionError> {
         let invalid = |param, problem: String| Err(PromotionError::Invalid { param, problem });
-        if !is_model_id(&asked.policy) || self.live.now()[0].id == asked.policy {
+        let shown = super::app::clipped(&asked.policy);
+        if !is_model_id(&asked.policy) {
             let problem = format!(
-                "must be the id of a policy, not of the base model, got `{}`",
-                super::app::clipped(&asked.policy)
+                "must be 1 to 64 letters, digits, `.`, `_` and `-`, of which the first is a letter \
+                 or a digit, and not `default`, got `{shown}`"
             );
-            return invalid("id", problem);
+            return invalid(asked.named_in, problem);
+        }
+        if self.live.now()[0].id == asked.policy {
+            let problem = format!("must be the id of a policy, and `{shown}` is the base model");
+            return invalid(asked.named_in, problem);
         }
         if let Some(share) = asked.canary
             && !(share > 0.0 && share < 1.0)
@@ -225,7 +233,11 @@ impl App {
     ) -> Result<i64, PromotionError> {
         match registry.change(change, expected).await? {
             Written::Done(version) => {
-                let live = change.live.as_deref().unwrap_or("the model's folder");
+                let without = match change.action {
+                    "remove" => "nothing",
+                    _ => "the model's folder",
+                };
+                let live = change.live.as_deref().unwrap_or(without);
                 let (policy, action) = (&change.id, change.action);
                 tracing::info!(policy, action, version, live, "the policy was changed");
                 Ok(version)

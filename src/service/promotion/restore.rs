@@ -64,6 +64,12 @@ impl App {
         for row in registry.policies().await? {
             let slots = self.live.now();
             let known = slots.iter().find(|slot| slot.id == row.id);
+            if row.live.is_none() && known.is_none_or(|slot| slot.own.is_none()) {
+                if self.live.remove(&row.id) {
+                    tracing::info!(policy = row.id, "the policy was removed elsewhere");
+                }
+                continue;
+            }
             if known.is_none_or(|slot| slot.version != row.version) {
                 self.restore(registry, &row).await?;
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::check_loss;
+use super::parts::{check_conditioning, check_loss};
 use super::{JobSection, OptimizerSettings, PolicySettings, at_least, not_empty, within};
 use crate::steering::{ConditioningTemplate, Objective, ObjectiveSet};
 use crate::training::TrainingError;
@@ -143,9 +143,7 @@ impl DpoJob {
                               is its weights; remove one of the two";
                 Err(TrainingError::setting("data.objective", reason))
             }
-            (Some(template), _) => template
-                .validate(&self.objective_set()?)
-                .map_err(|error| TrainingError::setting("conditioning", error.to_string())),
+            (Some(template), _) => check_conditioning(template, &self.objective_set()?),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::check_loss;
+use super::parts::{check_conditioning, check_loss};
 use super::{
     JobSection, OptimizerSettings, PolicySettings, above_zero, at_least, not_empty, within,
 };
@@ -77,7 +77,8 @@ fn default_prompt_tokens() -> usize {
 pub struct ObjectiveSection {
     /// `[a-z][a-z0-9_-]{0,31}`.
     pub name: String,
-    /// One sentence for the people who will set its weight.
+    /// One sentence for the people who will set its weight; its name where none is given.
+    #[serde(default)]
     pub description: String,
     /// Weight where a request names none.
     #[serde(default = "one")]
@@ -204,7 +205,10 @@ impl MoOdpoJob {
     pub fn objective_set(&self) -> Result<ObjectiveSet, TrainingError> {
         let objectives = self.objectives.iter().map(|section| Objective {
             name: section.name.clone(),
-            description: section.description.clone(),
+            description: match section.description.as_str() {
+                "" => section.name.clone(),
+                told => told.to_owned(),
+            },
             default_weight: section.default_weight,
             min_weight: section.min_weight,
             max_weight: section.max_weight,
@@ -225,9 +229,7 @@ impl MoOdpoJob {
         not_empty("data.prompts", &self.data.prompts)?;
         at_least("data.max_prompt_tokens", self.data.max_prompt_tokens, 8)?;
         let objectives = self.objective_set()?;
-        self.conditioning
-            .validate(&objectives)
-            .map_err(|error| TrainingError::setting("conditioning", error.to_string()))?;
+        check_conditioning(&self.conditioning, &objectives)?;
         self.policy.check()?;
         self.optimizer().check()?;
         self.check_rollout()?;

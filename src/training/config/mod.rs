@@ -21,7 +21,9 @@ pub use parts::{
     LoraSection, OptimizerSettings, PolicySettings, SaveDtype, ScheduleKind, TrainWhat,
 };
 pub use reward_model::{LengthPenalty, PairData, RewardModelJob, SplitHalf};
-pub use supervised::{StartFrom, SupervisedJob, TextData, TextSource, WarmUp};
+pub use supervised::{
+    DEFAULT_MAX_TOKENS, StartFrom, SupervisedJob, Tells, TextData, TextSource, WarmUp,
+};
 
 use super::TrainingError;
 
@@ -45,7 +47,7 @@ pub enum JobKind {
 pub struct JobSection {
     /// What is trained.
     pub kind: JobKind,
-    /// The model folder to start from.
+    /// The model folder to start from; for `steersman train` also a model of the hub.
     pub model: PathBuf,
     /// The job's own folder: states, metrics and the result. A job that finds its state there
     /// goes on from it.
@@ -186,6 +188,16 @@ impl Job {
             Self::Dpo(job) => &job.job,
             Self::RewardModel(job) => &job.job,
             Self::MoOdpo(job) => &job.job,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn section_mut(&mut self) -> &mut JobSection {
+        match self {
+            Self::Supervised(job) => &mut job.job,
+            Self::Dpo(job) => &mut job.job,
+            Self::RewardModel(job) => &mut job.job,
+            Self::MoOdpo(job) => &mut job.job,
         }
     }
 

@@ -6,6 +6,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 use super::{above_zero, at_least, not_empty, within};
+use crate::steering::{ConditioningKind, ConditioningTemplate, ObjectiveSet};
 use crate::training::TrainingError;
 use crate::training::loss::{LossSettings, PreferenceLoss};
 use crate::training::passes::Keep;
@@ -229,4 +230,24 @@ pub(super) fn check_loss(loss: &LossSettings) -> Result<(), TrainingError> {
         return Err(TrainingError::setting("loss.label_smoothing", reason));
     }
     Ok(())
+}
+
+/// A conditioning that preferences can teach: told in the prompt, and not in the units of rewards
+/// that only rows with scores define.
+pub(super) fn check_conditioning(
+    template: &ConditioningTemplate,
+    objectives: &ObjectiveSet,
+) -> Result<(), TrainingError> {
+    let wrong = |reason: String| TrainingError::setting("conditioning", reason);
+    template
+        .validate(objectives)
+        .map_err(|error| wrong(error.to_string()))?;
+    match template.kind {
+        ConditioningKind::RewardTokens | ConditioningKind::AdapterMix => Err(wrong(format!(
+            "kind is {}, which pairs do not teach; expected weights_text, score_tokens or \
+             attributes",
+            template.kind.as_str()
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -29,9 +29,11 @@ pub struct SupervisedJob {
     /// How it is optimised; the learning rate's default is 2e-4 for an adapter, 1e-3 for a fresh
     /// model, 1e-4 for a checkpoint.
     pub optimizer: Option<OptimizerSettings>,
-    /// Tokens of a step.
+    /// Tokens of a step, in whole sequences; the last step of an epoch may have fewer.
     #[serde(default = "default_batch")]
     pub batch_tokens: usize,
+    /// Sequences of a step, however long they are; `batch_tokens` then says nothing.
+    pub sequences_per_step: Option<usize>,
     /// Tokens of one training pass; more is faster and takes more memory.
     #[serde(default = "default_micro_batch")]
     pub micro_batch_tokens: usize,
@@ -81,8 +83,11 @@ pub struct TextData {
     pub max_tokens: usize,
 }
 
+/// Longest sequence where a job does not say.
+pub const DEFAULT_MAX_TOKENS: usize = 512;
+
 fn default_length() -> usize {
-    512
+    DEFAULT_MAX_TOKENS
 }
 
 /// One set of texts.
@@ -122,6 +127,27 @@ pub struct WarmUp {
     /// Share of dialogues that carry weights.
     #[serde(default = "default_share")]
     pub share: f64,
+    /// What those dialogues are told.
+    #[serde(default, skip_serializing_if = "Tells::is_weights")]
+    pub tells: Tells,
+}
+
+/// What dialogues that carry conditioning are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tells {
+    /// Weights that are drawn for them.
+    #[default]
+    Weights,
+    /// Their own `scores`, so that the policy can be asked for scores afterwards; the job then writes
+    /// a `steering.json`.
+    Scores,
+}
+
+impl Tells {
+    fn is_weights(&self) -> bool {
+        *self == Self::Weights
+    }
 }
 
 fn default_share() -> f64 {
@@ -171,6 +197,11 @@ impl SupervisedJob {
             }
         }
         at_least("batch_tokens", self.batch_tokens, 1)?;
+        at_least(
+            "sequences_per_step",
+            self.sequences_per_step.unwrap_or(1),
+            1,
+        )?;
         at_least("micro_batch_tokens", self.micro_batch_tokens, 1)?;
         at_least("measure_every", self.measure_every as usize, 1)?;
         self.policy.check()?;
@@ -179,6 +210,11 @@ impl SupervisedJob {
             let reason = "\"fresh\" with an adapter; train = \"full\" makes a fresh model";
             return Err(TrainingError::setting("start", reason));
         }
+        let told = |it: &&WarmUp| it.tells == Tells::Scores;
+        if self.warm_up.values().filter(told).count() > 1 {
+            let reason = "\"scores\" twice, and a policy has one way of being told";
+            return Err(TrainingError::setting("warm_up.tells", reason));
+        }
         for warm_up in self.warm_up.values() {
             within("warm_up.share", warm_up.share, 0.0, 1.0)?;
             within("warm_up.lean", f64::from(warm_up.lean), 0.0, 100.0)?;
@@ -186,6 +222,19 @@ impl SupervisedJob {
                 .conditioning
                 .validate(&warm_up.objective_set()?)
                 .map_err(|e| TrainingError::setting("warm_up.conditioning", e.to_string()))?;
+            if warm_up.tells == Tells::Scores && warm_up.conditioning.target_rule().is_none() {
+                let kind = warm_up.conditioning.kind.as_str();
+                let reason = format!(
+                    "\"scores\" beside a conditioning of kind {kind}, expected reward_tokens, \
+                     score_tokens or attributes"
+                );
+                return Err(TrainingError::setting("warm_up.tells", reason));
+            }
+            if !warm_up.conditioning.kind.is_text() {
+                let kind = warm_up.conditioning.kind.as_str();
+                let reason = format!("kind is {kind}, which is told nothing in the prompt");
+                return Err(TrainingError::setting("warm_up.conditioning", reason));
+            }
         }
         Ok(())
     }

@@ -114,3 +114,12 @@ fn a_job_without_a_kind_or_with_a_wrong_one_is_refused() {
     );
     assert!(mo_odpo("").unwrap_err().contains("missing field `job`"));
 }
+
+#[test]
+fn an_objective_without_a_description_is_told_by_its_name() {
+    let text = MO_ODPO.replace("description = \"Short.\", ", "");
+    assert_ne!(text, MO_ODPO);
+    let objectives = mo_odpo(&text).unwrap().objective_set().unwrap();
+    let told: Vec<&str> = objectives.iter().map(|o| o.description.as_str()).collect();
+    assert_eq!(told, ["brevity", "Long."]);
+}

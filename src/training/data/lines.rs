@@ -11,11 +11,36 @@ use crate::training::TrainingError;
 /// Reads every row, naming file and line in errors. A reader may give several items for a row.
 pub fn read_rows<T>(
     path: &Path,
-    mut read: impl FnMut(usize, Value) -> Result<Vec<T>, String>,
+    read: impl FnMut(usize, Value) -> Result<Vec<T>, String>,
 ) -> Result<Vec<T>, TrainingError> {
+    Ok(read_first_rows(path, u64::MAX, read)?.rows)
+}
+
+/// The first rows of a file.
+pub(in crate::training) struct FirstRows<T> {
+    /// What a reader made of them.
+    pub(in crate::training) rows: Vec<T>,
+    /// Bytes of text up to the last of them.
+    pub(in crate::training) bytes: u64,
+    /// Whether there are no more.
+    pub(in crate::training) all: bool,
+}
+
+/// Reads rows until they have so many bytes of text.
+pub(in crate::training) fn read_first_rows<T>(
+    path: &Path,
+    bytes: u64,
+    mut read: impl FnMut(usize, Value) -> Result<Vec<T>, String>,
+) -> Result<FirstRows<T>, TrainingError> {
     let mut rows = Vec::new();
+    let (mut seen, mut all) = (0, true);
     for (index, line) in open(path)?.lines().enumerate() {
+        if seen >= bytes {
+            all = false;
+            break;
+        }
         let line = line.map_err(|source| TrainingError::file(path, source))?;
+        seen += line.len() as u64 + 1;
         // some editors put a mark before a file's first line
         let mark = (index == 0).then_some('\u{FEFF}');
         let text = mark.and_then(|mark| line.strip_prefix(mark));
@@ -38,7 +63,11 @@ pub fn read_rows<T>(
             path.display()
         )));
     }
-    Ok(rows)
+    Ok(FirstRows {
+        rows,
+        bytes: seen,
+        all,
+    })
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>, TrainingError> {

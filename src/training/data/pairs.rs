@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{check_prompt, decode, name, read_rows};
+use super::{check_tools, decode, name, not_empty, read_conversation, read_prompt, read_rows};
 use crate::training::TrainingError;
-use crate::types::{Message, Role};
+use crate::types::{Message, Role, json_kind};
 
 /// Two answers to one prompt, one of which a judge preferred.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +33,9 @@ pub struct PairRow {
 struct Plain {
     id: Option<String>,
     #[serde(alias = "messages")]
-    prompt: Vec<Message>,
-    chosen: RawAnswer,
-    rejected: RawAnswer,
+    prompt: Value,
+    chosen: Value,
+    rejected: Value,
     objective: Option<String>,
     #[serde(default)]
     weights: BTreeMap<String, f64>,
@@ -46,8 +46,8 @@ struct Plain {
 struct Nested {
     id: Option<String>,
     input: NestedInput,
-    preferred_output: RawAnswer,
-    non_preferred_output: RawAnswer,
+    preferred_output: Value,
+    non_preferred_output: Value,
     objective: Option<String>,
     #[serde(default)]
     weights: BTreeMap<String, f64>,
@@ -55,31 +55,26 @@ struct Nested {
 
 #[derive(Deserialize)]
 struct NestedInput {
-    messages: Vec<Message>,
+    messages: Value,
 }
 
 /// An answer as text, or as one message of the assistant.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected an answer as text, or as a list of one message"
-)]
-enum RawAnswer {
-    Text(String),
-    Messages(Vec<Message>),
-}
-
-impl RawAnswer {
-    fn text(self, field: &str) -> Result<String, String> {
-        match self {
-            Self::Text(text) => Ok(text),
-            Self::Messages(mut turns) => match (turns.pop(), turns.is_empty()) {
+fn read_answer(field: &str, answer: &Value) -> Result<String, String> {
+    match answer {
+        Value::String(text) => Ok(text.clone()),
+        Value::Array(_) => {
+            let mut turns = read_conversation(field, answer)?;
+            match (turns.pop(), turns.is_empty()) {
                 (Some(turn), true) if turn.role == Role::Assistant => Ok(turn.content),
                 _ => Err(format!(
                     "{field} is no text and not one message of the assistant"
                 )),
-            },
+            }
         }
+        other => Err(format!(
+            "{field}: expected an answer as text, or as a list of one message, got {}",
+            json_kind(other)
+        )),
     }
 }
 
@@ -97,7 +92,9 @@ pub(in crate::training) fn pair_row(
     line: usize,
     record: &Value,
 ) -> Result<PairRow, String> {
-    let (raw, fields) = if record.get("input").is_some() {
+    check_tools(record)?;
+    let (raw, fields) = if let Some(input) = record.get("input") {
+        check_tools(input)?;
         let raw: Nested = decode(record)?;
         let plain = Plain {
             id: raw.id,
@@ -111,9 +108,10 @@ pub(in crate::training) fn pair_row(
     } else {
         (decode::<Plain>(record)?, ["chosen", "rejected"])
     };
-    check_prompt(&raw.prompt)?;
-    let chosen = raw.chosen.text(fields[0])?;
-    let rejected = raw.rejected.text(fields[1])?;
+    let prompt = read_prompt("prompt", &raw.prompt)?;
+    let chosen = read_answer(fields[0], &raw.chosen)?;
+    not_empty(fields[0], &chosen)?;
+    let rejected = read_answer(fields[1], &raw.rejected)?;
     if chosen == rejected {
         let [chosen, rejected] = fields;
         return Err(format!(
@@ -123,7 +121,7 @@ pub(in crate::training) fn pair_row(
     check_weights(&raw.weights, raw.objective.is_some())?;
     Ok(PairRow {
         id: name(raw.id, path, line),
-        prompt: raw.prompt,
+        prompt,
         chosen,
         rejected,
         objective: raw.objective,
@@ -207,6 +205,11 @@ mod tests {
             ),
             (with("chosen", json!(7)), "expected an answer as text"),
             (with("prompt", json!([])), "the prompt is empty"),
+            (with("chosen", json!("")), "chosen is empty"),
+            (
+                with("tools", json!([{"type": "function"}])),
+                "tools are not",
+            ),
             (
                 with("weights", json!({"brevity": -1})),
                 "weight of brevity is -1",

@@ -105,9 +105,7 @@ impl<'a> PairEncoder<'a> {
         (path, line): (&Path, usize),
     ) -> Result<Option<TrainPair>, TrainingError> {
         let span: Option<ControlSpan> = match (&self.steering, weights) {
-            (Some((objectives, template)), Some(weights)) => {
-                Some(template.render(objectives, weights))
-            }
+            (Some((objectives, template)), Some(weights)) => template.render(objectives, weights),
             _ => None,
         };
         let prompt = self.encoder.encode_chat(&row.prompt, span.as_ref())?;

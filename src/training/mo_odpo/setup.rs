@@ -276,7 +276,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Prompts that fit into `context` tokens, conditioning and answer included.
+/// Prompts that fit into `context` tokens, answer and conditioning included, whatever the weights.
 fn read_rows(
     job: &MoOdpoJob,
     conditioner: &Conditioner<'_>,
@@ -285,12 +285,12 @@ fn read_rows(
 ) -> Result<Vec<PromptRow>, TrainingError> {
     let room = context.saturating_sub(job.rollout.max_tokens);
     let longest = job.data.max_prompt_tokens.min(room);
-    let equal = conditioner.objectives.equal();
+    let conditioning = conditioner.longest_span()?;
     let (mut kept, mut left_out) = (Vec::new(), 0);
     for path in &job.data.prompts {
         for row in read_prompts(path)? {
-            let tokens = conditioner.encode(&row.prompt, Some(&equal))?.len();
-            if tokens <= longest {
+            let tokens = conditioner.encode(&row.prompt, None)?.len();
+            if tokens + conditioning <= longest {
                 kept.push(row);
             } else {
                 left_out += 1;

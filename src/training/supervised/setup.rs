@@ -1,5 +1,7 @@
 //! Everything around a supervised step: loading, saving, resuming.
 
+use std::path::Path;
+
 use super::super::TrainingError;
 use super::super::batches::{TextSet, TrainSequence, read_test};
 use super::super::config::{OptimizerSettings, StartFrom, SupervisedJob, TrainWhat};
@@ -8,6 +10,7 @@ use super::super::observe::TrainObserver;
 use super::super::optim::AdamW;
 use super::super::seeds::derive;
 use super::super::trainable::{Start, Trainable};
+use crate::steering::{BaseRef, SteeringManifest};
 use crate::text::PromptEncoder;
 
 /// Bad steps in a row after which a job gives up.
@@ -90,7 +93,42 @@ impl<'a> Trainer<'a> {
             TrainWhat::Lora => "adapter",
         };
         self.course.publish((self.job, name), observer, |folder| {
-            self.model.save(&self.job.job.model, folder)
+            self.model.save(&self.job.job.model, folder)?;
+            match self.manifest() {
+                Some(manifest) => manifest
+                    .save(folder)
+                    .map_err(|error| TrainingError::Steering(Box::new(error))),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// How the policy is asked for what it was told; `None` where it was told no scores.
+    fn manifest(&self) -> Option<SteeringManifest> {
+        let (conditioning, scores) = self.texts.scored()?;
+        let name = |path: &Path| {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        };
+        Some(SteeringManifest {
+            format_version: SteeringManifest::FORMAT_VERSION,
+            name: name(&self.job.job.output),
+            description: String::new(),
+            objectives: conditioning.objectives.clone(),
+            conditioning: conditioning.settings.conditioning.clone(),
+            normalizers: scores.normalizers.clone(),
+            // a whole model is its own base
+            base: (self.job.policy.train == TrainWhat::Lora).then(|| BaseRef {
+                name: name(&self.job.job.model),
+                hash: self.course.base_hash.clone(),
+            }),
+            training: serde_json::json!({
+                "method": "supervised",
+                "steps": self.course.step,
+                "seed": self.job.job.seed,
+                "optimizer": self.optimizer,
+            }),
+            evaluation: serde_json::Value::Null,
         })
     }
 }

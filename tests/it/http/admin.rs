@@ -197,7 +197,9 @@ async fn a_job_is_made_shown_whole_and_turned() {
         "cancelled"
     );
     let refused = admin.turn(&job, "resume").await;
-    check_error(&refused, 409, "job_state");
+    check_error(&refused, 409, "job_not_resumable");
+    let refused = admin.turn(&job, "pause").await;
+    check_error(&refused, 409, "job_not_pausable");
     assert_eq!(refused.header("x-should-retry"), "false");
     assert_eq!(admin.server.delete(&file).await.status, StatusCode::OK);
 
@@ -402,7 +404,13 @@ async fn with_a_listener_of_their_own_the_public_one_does_not_have_them() {
         get(admin_router(Arc::clone(&app), &settings), JOBS).await,
         StatusCode::OK
     );
-    for path in ["/healthz", "/health", "/ping"] {
+    for path in [
+        "/healthz",
+        "/health",
+        "/ping",
+        "/healthz/",
+        "/admin/v1//files/",
+    ] {
         let found = get(admin_router(Arc::clone(&app), &settings), path).await;
         assert_eq!(found, StatusCode::OK, "{path}");
     }
@@ -410,6 +418,32 @@ async fn with_a_listener_of_their_own_the_public_one_does_not_have_them() {
         get(admin_router(app, &settings), "/v1/models").await,
         StatusCode::NOT_FOUND
     );
+}
+
+#[tokio::test]
+async fn objectives_that_the_policys_own_conditioning_cannot_tell_are_at_fault_themselves() {
+    let admin = admin().await;
+    let file = admin.file(&prompts()).await;
+    let mut method = mo_odpo(json!({})).method.unwrap();
+    let part = method["mo_odpo"].as_object_mut().unwrap();
+    part.remove("conditioning");
+    part["objectives"][0]["name"] = json!("mood");
+    let ask = async |method: &Value| {
+        let body = json!({"model": "kind", "training_file": file["id"], "method": method});
+        admin.server.post(JOBS, &body).await
+    };
+    let reply = ask(&method).await;
+    check_error(&reply, 400, "invalid_value");
+    let error = reply.json()["error"].clone();
+    assert_eq!(error["param"], "method.mo_odpo.objectives", "{error}");
+    assert!(
+        error["message"].as_str().unwrap().contains("{mood}"),
+        "{error}"
+    );
+    // what cannot be read at all is the method's, not that of a field called `the job`
+    method["mo_odpo"]["objectives"][1]["description"] = json!(5);
+    let error = ask(&method).await.json()["error"].clone();
+    assert_eq!(error["param"], "method.mo_odpo", "{error}");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ pub(super) fn check_refused(args: &[&str], words: &[&str]) {
 }
 
 /// Both `serve` and `inspect` must refuse the folder in the same words.
-fn check_unservable(dir: &Path, words: &[&str]) {
+pub(super) fn check_unservable(dir: &Path, words: &[&str]) {
     let dir = dir.to_str().unwrap();
     check_refused(&["serve", "--model", dir], words);
     check_refused(&["inspect", dir], words);

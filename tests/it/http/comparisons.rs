@@ -266,7 +266,7 @@ async fn comparisons_that_cannot_be_are_refused() {
         let reply = server
             .post("/v1/profiles/eve/comparisons", &rewards(json!([1, 1])))
             .await;
-        check_error(&reply, 404, "profile_not_found", "profile");
+        check_error(&reply, 404, "profile_not_found", "id");
         for (body, param) in [
             (json!({"candidate_rewards": [[1, 1]]}), "candidate_rewards"),
             (json!({"candidates": ["a"]}), "candidates"),

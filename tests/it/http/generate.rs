@@ -184,7 +184,7 @@ async fn a_model_without_objectives_answers_unsteered() {
 #[tokio::test]
 async fn policies_over_one_base_answer_differently() {
     let server = Server::shared();
-    let base = server.get("/v1/models").await.json()["data"][0]["id"].clone();
+    let base = server.get("/v1/models").await.json()["data"][0]["root"].clone();
     let ask = |model: Value| body(json!({"model": model, "temperature": 0, "ignore_eos": true}));
     let (adapted, plain) = tokio::join!(
         server.generate(ask(json!("plain"))),

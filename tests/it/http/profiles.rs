@@ -43,7 +43,7 @@ async fn make(server: &Server, id: &str, weights: Value) {
 async fn a_profile_is_made_changed_read_and_removed() {
     on_each(async |server: &Server| {
         let path = "/v1/profiles/team.calm_1";
-        check_error(&server.get(path).await, 404, "profile_not_found", "profile");
+        check_error(&server.get(path).await, 404, "profile_not_found", "id");
         let body = json!({"objective_weights": {"harmlessness": 3, "helpfulness": 1},
             "description": "for the ☂ shop"});
         let made = server.put(path, &body).await;
@@ -74,12 +74,7 @@ async fn a_profile_is_made_changed_read_and_removed() {
             gone,
             json!({"id": "team.calm_1", "object": "profile.deleted", "deleted": true})
         );
-        check_error(
-            &server.delete(path).await,
-            404,
-            "profile_not_found",
-            "profile",
-        );
+        check_error(&server.delete(path).await, 404, "profile_not_found", "id");
     })
     .await;
 }
@@ -96,12 +91,12 @@ async fn a_change_may_insist_on_a_version() {
         check_error(
             &put(json!(3)).await,
             409,
-            "version_mismatch",
+            "generation_mismatch",
             "expected_version",
         );
         assert_eq!(put(json!(0)).await.status, StatusCode::CREATED);
         let refused = put(json!(0)).await;
-        check_error(&refused, 409, "version_mismatch", "expected_version");
+        check_error(&refused, 409, "generation_mismatch", "expected_version");
         assert_eq!(refused.header("x-should-retry"), "false");
         assert_eq!(refused.json()["error"]["type"], "conflict_error");
         assert_eq!(put(json!(1)).await.status, StatusCode::OK);
@@ -126,7 +121,7 @@ async fn a_change_may_insist_on_a_version() {
         check_error(
             &matching("PUT", "\"2\"").await,
             409,
-            "version_mismatch",
+            "generation_mismatch",
             "expected_version",
         );
         check_error(
@@ -388,7 +383,7 @@ async fn a_server_without_state_has_no_profiles_and_says_so() {
         &server.get("/v1/profiles/calm").await,
         404,
         "profile_not_found",
-        "profile",
+        "id",
     );
     let body = json!({"objective_weights": {"helpfulness": 1}});
     let refused = server.put("/v1/profiles/calm", &body).await;

@@ -14,7 +14,7 @@ use super::folder;
 async fn models_are_listed_with_versions_and_objectives() {
     let seen = Server::shared().get("/v1/models").await.json();
     assert_eq!(seen["object"], "list");
-    let [base, kind, plain] = seen["data"].as_array().unwrap().as_slice() else {
+    let [kind, base, plain] = seen["data"].as_array().unwrap().as_slice() else {
         panic!("{seen}")
     };
     assert_eq!(
@@ -32,6 +32,27 @@ async fn models_are_listed_with_versions_and_objectives() {
     let versions = [base, kind, plain].map(|model| model["policy_version"].as_str().unwrap());
     assert!(versions[1].starts_with("kind-") && versions[1].len() == "kind-".len() + 12);
     assert_ne!(versions[1]["kind-".len()..], versions[2]["plain-".len()..]);
+}
+
+#[tokio::test]
+async fn slashes_too_many_change_nothing() {
+    let server = Server::shared();
+    for (path, plain) in [
+        ("/v1/models/", "/v1/models"),
+        ("/v1//models", "/v1/models"),
+        (
+            "/v1/models/kind@helpfulness=1/",
+            "/v1/models/kind@helpfulness=1",
+        ),
+        ("/v1/objectives/?model=kind", "/v1/objectives?model=kind"),
+    ] {
+        let (with, without) = (server.get(path).await, server.get(plain).await);
+        assert_eq!(with.status, StatusCode::OK, "{path}: {}", with.text);
+        assert_eq!(with.text, without.text, "{path}");
+    }
+    let body = json!({"prompt": "Hello", "max_tokens": 2, "seed": 1});
+    let reply = server.post("/v1//generate/", &body).await;
+    assert_eq!(reply.json()["text"], server.generate(body).await["text"]);
 }
 
 #[tokio::test]
@@ -195,13 +216,7 @@ async fn the_docs_come_whole_from_this_server_under_a_strict_policy() {
 #[tokio::test]
 async fn what_the_router_refuses_has_the_same_shape() {
     let server = Server::shared();
-    for path in [
-        "/nope",
-        "/v1",
-        "/v1/generate/",
-        "//v1/models",
-        "/v1/%2e%2e/secret",
-    ] {
+    for path in ["/nope", "/v1", "//v1/models", "/v1/%2e%2e/secret"] {
         let reply = server.get(path).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(reply.json()["error"]["type"], "not_found_error");
@@ -209,6 +224,7 @@ async fn what_the_router_refuses_has_the_same_shape() {
     for (method, path) in [
         ("PUT", "/healthz"),
         ("GET", "/v1/generate"),
+        ("GET", "/v1/generate/"),
         ("DELETE", "/v1/models/x"),
     ] {
         let request = Request::builder()

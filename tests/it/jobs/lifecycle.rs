@@ -357,12 +357,9 @@ async fn supervised_and_reward_model_jobs_run_too() {
     assert!(done.trained_tokens > 0);
     let pair = json!({"prompt": [{"role": "user", "content": "What is cold?"}],
         "chosen": "The river.", "rejected": "The bread."});
-    job(
-        "reward_model",
-        &format!("{pair}\n"),
-        json!({"batch_size": 1}),
-    )
-    .await;
+    let rows = format!("{pair}\n");
+    let done = job("reward_model", &rows, json!({"batch_size": 1})).await;
+    assert!(done.trained_tokens > 0);
 }
 
 /// Refuses the small job with one change, in these words.

@@ -5,3 +5,4 @@ mod dpo;
 mod lifecycle;
 mod mended;
 mod process;
+mod texts;

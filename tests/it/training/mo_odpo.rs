@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use steersman::text::PromptEncoder;
 use steersman::training::TrainingError;
 use steersman::training::config::{Job, MoOdpoJob};
 use steersman::training::loss::{LossSettings, PreferenceLoss};
 use steersman::training::mo_odpo::run;
 use steersman::training::observe::Ending;
+use steersman::types::Message;
 
 use super::recorder::Recorder;
 use crate::fixtures::fixture;
@@ -287,6 +289,30 @@ fn a_reward_service_that_fails_pauses_the_job_and_costs_no_step() {
             "{name} differs"
         );
     }
+}
+
+#[test]
+fn a_prompt_that_fits_under_some_weights_only_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = job(folder.path(), "");
+    let row = json!({"prompt": [{"role": "user", "content": "Who is a friend?"}]});
+    fs::write(&job.data.prompts[0], row.to_string()).unwrap();
+    job.conditioning.template = "{brevity:aaaa aaaa} {detail}".into();
+    let encoder = PromptEncoder::load(&fixture("llama")).unwrap();
+    let objectives = job.objective_set().unwrap();
+    let tokens = |weights: &[f64]| {
+        let weights = objectives.from_ordered(weights).unwrap();
+        let span = job.conditioning.render(&objectives, &weights);
+        let prompt = [Message::user("Who is a friend?")];
+        encoder.encode_chat(&prompt, span.as_ref()).unwrap().len()
+    };
+    let (equal, all) = (tokens(&[1.0, 1.0]), tokens(&[1.0, 0.0]));
+    assert!(equal < all, "{equal} and {all}");
+    job.data.max_prompt_tokens = all - 1;
+    job.rollout.max_tokens = 4;
+    let refused = run(&job, &mut Recorder::new(None)).unwrap_err().to_string();
+    assert!(refused.contains("no prompt has at most"), "{refused}");
+    assert!(all + 4 <= 128, "{all} leave no room in the context");
 }
 
 /// The whole idea, small: from a random model that ignores its weights to one whose answers' length

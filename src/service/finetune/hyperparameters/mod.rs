@@ -32,6 +32,9 @@ pub struct Hyperparameter {
 pub(super) const EPOCHS: &str = "n_epochs";
 pub(super) const STEPS: &str = "steps";
 pub(super) const MULTIPLIER: &str = "learning_rate_multiplier";
+/// Two ways to say how large a step over texts is.
+pub(super) const BATCH_SIZE: &str = "batch_size";
+pub(super) const BATCH_TOKENS: &str = "batch_tokens";
 pub(super) const RATE: &str = "learning_rate";
 
 /// Holds what a request gives against the method's table; `at` is where it stands. Returns it
@@ -63,7 +66,11 @@ pub(super) fn checked(
         }
         kept.insert(name.clone(), value.clone());
     }
-    for (one, other) in [(EPOCHS, STEPS), (MULTIPLIER, RATE)] {
+    for (one, other) in [
+        (EPOCHS, STEPS),
+        (MULTIPLIER, RATE),
+        (BATCH_TOKENS, BATCH_SIZE),
+    ] {
         if kept.contains_key(one) && kept.contains_key(other) {
             let problem = format!("and `{other}` say the same thing twice; send one of them");
             return Err(FineTuningError::invalid(format!("{at}.{one}"), problem));
@@ -173,6 +180,13 @@ mod tests {
         check(json!({"lora_target_modules": []}), &["at least one"]);
         check(json!({"epochs": 1}), &["`h.epochs`", "n_epochs"]);
         check(json!({"steps": 1, "n_epochs": 1}), &["twice"]);
+        let both = json!({"batch_size": 1, "batch_tokens": 64});
+        let both = checked(
+            Method::Supervised,
+            both.as_object().expect("an object"),
+            "h",
+        );
+        assert!(both.unwrap_err().to_string().contains("twice"));
         let kept = json!({"beta": "auto", "top_k": null, "n_epochs": 2});
         let kept = checked(Method::MoOdpo, kept.as_object().expect("an object"), "h");
         assert_eq!(

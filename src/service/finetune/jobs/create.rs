@@ -1,14 +1,25 @@
 //! Makes a job: everything that a request says is checked before it is stored.
 
+use std::sync::Arc;
+
+use serde_json::Value;
+
 use super::told;
 use crate::jobs::JobId;
 use crate::registry::checkpoint_at;
 use crate::service::App;
+use crate::service::finetune::files::blocking;
+use crate::service::finetune::hyperparameters::Method;
 use crate::service::finetune::method_input::MethodInput;
 use crate::service::finetune::spec::{Found, JobSpec};
 use crate::service::finetune::{FileInfo, FineTuningError, JobInfo, NewJobInput};
 use crate::store::JobDraft;
+use crate::training::config::DEFAULT_MAX_TOKENS;
 use crate::training::data::RowKind;
+use crate::training::supervised::TextLengths;
+
+/// Bytes of a training file whose texts are encoded to tell how many steps a pass takes.
+const MEASURED_BYTES: u64 = 1 << 20;
 
 impl App {
     /// Makes a job that waits for a worker.
@@ -36,8 +47,10 @@ impl App {
             Some(file) => Some(self.rows_of(file, "validation_file", method.rows()).await?),
             None => None,
         };
+        let texts = self.measured(&method, &training).await?;
         let found = Found {
             policy: &policy,
+            texts,
             base: &base,
             training,
             validation,
@@ -64,6 +77,32 @@ impl App {
             .add_job(&draft, &told("the job waits for a worker"))
             .await?;
         self.job(id.as_str()).await
+    }
+
+    /// How long the texts of the training file are, by the base's own tokenizer.
+    async fn measured(
+        &self,
+        method: &MethodInput,
+        training: &FileInfo,
+    ) -> Result<Option<TextLengths>, FineTuningError> {
+        if method.method != Method::Supervised {
+            return Ok(None);
+        }
+        // what is out of its range is refused with the other hyperparameters
+        let most = method
+            .hyperparameters
+            .get("max_tokens")
+            .and_then(Value::as_u64);
+        let most = most.map_or(DEFAULT_MAX_TOKENS, |most| most.max(8) as usize);
+        let path = self.upload(training).await?;
+        let bytes = u64::try_from(training.bytes).unwrap_or(0);
+        let encoder = Arc::clone(&self.encoder);
+        let measured = blocking(move || {
+            TextLengths::measure(&path, &encoder, most, (bytes, MEASURED_BYTES)).map_err(|error| {
+                FineTuningError::invalid("training_file", crate::service::chain(&error))
+            })
+        });
+        measured.await.map(Some)
     }
 
     async fn rows_of(
@@ -107,7 +146,9 @@ impl App {
         let param = format!("method.{}.conditioning", spec.method);
         let objectives =
             objectives.map_err(|error| FineTuningError::invalid(&param, error.to_string()))?;
-        let span = template.render(&objectives, &objectives.equal());
+        let Some(span) = template.render(&objectives, &objectives.equal()) else {
+            return Ok(());
+        };
         self.encoder
             .check_span(&span)
             .map_err(|error| FineTuningError::invalid(&param, crate::service::chain(&error)))

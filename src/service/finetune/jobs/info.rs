@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::jobs::{JobStatus, JobTrouble};
+use crate::jobs::{JobId, JobStatus, JobTrouble};
+use crate::service::finetune::results::id_of;
 use crate::service::finetune::spec::JobSpec;
 use crate::store::{CheckpointRow, EventRow, JobRow, StoreError};
 
@@ -21,6 +22,8 @@ pub struct JobInfo {
     pub fine_tuned_model: Option<String>,
     /// The folder of what it made, below the data folder.
     pub folder: Option<String>,
+    /// Ids of the files that tell of it.
+    pub result_files: Vec<String>,
     /// What kind of job.
     pub method: String,
     /// All hyperparameters in effect.
@@ -121,6 +124,10 @@ impl JobInfo {
             model: spec.model,
             fine_tuned_model: text("fine_tuned_model"),
             folder: text("folder"),
+            result_files: match (status, JobId::parse(&row.id)) {
+                (JobStatus::Succeeded, Some(id)) => vec![id_of(&id)],
+                _ => Vec::new(),
+            },
             method: spec.method,
             hyperparameters: spec.hyperparameters,
             rest: spec.rest,

@@ -16,10 +16,10 @@ impl App {
     pub async fn turn_job(&self, id: &str, turn: JobTurn) -> Result<JobInfo, FineTuningError> {
         let (_, store) = self.fine_tuning()?;
         let job = self.job(id).await?;
-        let (verb, sentence) = match turn {
-            JobTurn::Cancel => ("be cancelled", "the job is asked to end for good"),
-            JobTurn::Pause => ("be paused", "the job is asked to save and wait"),
-            JobTurn::Resume => ("be resumed", "the job is asked to go on"),
+        let sentence = match turn {
+            JobTurn::Cancel => "the job is asked to end for good",
+            JobTurn::Pause => "the job is asked to save and wait",
+            JobTurn::Resume => "the job is asked to go on",
         };
         let turned = store
             .turn_job(&job.id, turn, now_ms(), &told(sentence))
@@ -48,7 +48,7 @@ impl App {
                     Some(asked) => format!("{state} and asked to {asked}"),
                     None => state,
                 },
-                verb,
+                turn,
             }),
         }
     }

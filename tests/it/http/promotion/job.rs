@@ -94,7 +94,7 @@ async fn a_jobs_checkpoints_become_one_after_another_its_policys_versions() {
     refused(
         &promote(&server, &job, last, &terms(0)).await,
         409,
-        "version_mismatch",
+        "generation_mismatch",
     );
     refused(
         &promote(&server, &job, first, &terms(1)).await,
@@ -110,12 +110,70 @@ async fn a_jobs_checkpoints_become_one_after_another_its_policys_versions() {
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     assert_ne!(version(&server, "short-or-long").await, before);
 
+    let mut odd = terms(0);
+    odd["policy"] = json!("a@b");
+    let reply = promote(&server, &job, first, &odd).await;
+    refused(&reply, 400, "invalid_value");
+    assert_eq!(reply.json()["error"]["param"], "policy", "{}", reply.text);
+
     // under another name it is another policy
     let mut named = terms(0);
     named["policy"] = json!("other");
     let reply = promote(&server, &job, first, &named).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     assert_eq!(reply.json()["id"], "other");
+}
+
+#[tokio::test]
+async fn a_finished_jobs_result_file_holds_the_numbers_of_its_steps() {
+    let bench = Bench::start().await;
+    let server = serve(&bench).await;
+    let (waits, name) = (bench.mo_odpo(json!({})).await.id, "step_metrics.csv");
+    let early = server.get(&format!("{JOBS}/{waits}")).await.json();
+    assert_eq!(early["result_files"], json!([]));
+    let early = format!("/admin/v1/files/file-results-{}", &waits["ftjob-".len()..]);
+    refused(&server.get(&early).await, 404, "file_not_found");
+    assert!(bench.runner().run_one().await.unwrap());
+
+    let job = server.get(&format!("{JOBS}/{waits}")).await.json();
+    let [file] = job["result_files"].as_array().unwrap().as_slice() else {
+        panic!("{job}")
+    };
+    let path = format!("/admin/v1/files/{}", file.as_str().unwrap());
+    let info = server.get(&path).await.json();
+    let told = (&info["id"], &info["filename"], &info["rows"]);
+    assert_eq!(told, (file, &json!(name), &job["total_steps"]), "{info}");
+    assert_eq!(info["purpose"], "fine-tune-results");
+    let content = server.get(&format!("{path}/content")).await;
+    assert_eq!(info["bytes"], content.text.len());
+    assert!(content.header("content-type").starts_with("text/csv"));
+    let mut lines = content.text.lines();
+    let columns: Vec<_> = lines.next().unwrap().split(',').collect();
+    assert!(
+        columns[0] == "step" && columns.contains(&"train_loss"),
+        "{columns:?}"
+    );
+    for (index, line) in lines.enumerate() {
+        assert!(line.starts_with(&format!("{},", index + 1)), "{line}");
+        assert_eq!(line.split(',').count(), columns.len(), "{line}");
+    }
+    let folder = bench.data().join(job["folder"].as_str().unwrap());
+    assert!(
+        folder.join("steering.json").is_file(),
+        "{}",
+        folder.display()
+    );
+    refused(&server.delete(&path).await, 409, "file_of_job");
+    // no job can be trained on it
+    let body = json!({"training_file": file, "model": "plain"});
+    let reply = server.post(JOBS, &body).await;
+    refused(&reply, 400, "invalid_value");
+    assert_eq!(
+        reply.json()["error"]["param"],
+        "training_file",
+        "{}",
+        reply.text
+    );
 }
 
 #[tokio::test]

@@ -7,4 +7,5 @@ mod job;
 mod load;
 mod measure;
 mod refused;
+mod removed;
 mod restart;

@@ -90,20 +90,41 @@ async fn an_operator_can_set_the_gates_bounds() {
 }
 
 #[tokio::test]
+async fn a_name_that_no_policy_can_have_is_refused_for_what_it_is() {
+    let place = Place::new();
+    let server = place.serve().await;
+    let models = server.get("/v1/models").await.json();
+    let base = models["data"][0]["root"].as_str().unwrap();
+    let body = json!({"folder": place.better(-40), "expected_version": 0});
+    for (name, says) in [("a@b", "letters, digits"), (base, "is the base model")] {
+        let path = format!("/admin/v1/policies/{name}/promote");
+        let reply = server.post(&path, &body).await;
+        refused(&reply, StatusCode::BAD_REQUEST, "invalid_value");
+        let error = reply.json()["error"].clone();
+        assert_eq!(error["param"], "id");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.contains(says) && message.contains(name),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn another_version_than_expected_is_a_conflict() {
     let place = Place::new();
     let server = place.serve().await;
     let candidate = place.better(-40);
     let reply = promote(&server, &candidate, 3, json!({})).await;
-    refused(&reply, StatusCode::CONFLICT, "version_mismatch");
+    refused(&reply, StatusCode::CONFLICT, "generation_mismatch");
     refused(
         &roll_back(&server, 1).await,
         StatusCode::CONFLICT,
-        "version_mismatch",
+        "generation_mismatch",
     );
     promoted(&server, &candidate, 0).await;
     let reply = promote(&server, &place.better(60), 0, json!({})).await;
-    refused(&reply, StatusCode::CONFLICT, "version_mismatch");
+    refused(&reply, StatusCode::CONFLICT, "generation_mismatch");
     let reply = promote(&server, &candidate, 1, json!({})).await;
     refused(&reply, StatusCode::CONFLICT, "live_already");
 }
@@ -118,7 +139,7 @@ async fn of_two_servers_that_change_the_same_version_one_wins() {
     let replies = replies.await;
     let (won, lost): (Vec<_>, Vec<_>) = replies.iter().partition(|r| r.status == StatusCode::OK);
     assert_eq!((won.len(), lost.len()), (1, 1));
-    refused(lost[0], StatusCode::CONFLICT, "version_mismatch");
+    refused(lost[0], StatusCode::CONFLICT, "generation_mismatch");
     let restarted = place.serve().await;
     assert_eq!(
         standing(&restarted).await["policy_version"],

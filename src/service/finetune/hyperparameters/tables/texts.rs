@@ -1,14 +1,20 @@
 //! What only supervised training has.
 
 use super::{MEASURE_EVERY, MICRO_BATCH, row, whole};
-use crate::service::finetune::hyperparameters::Hyperparameter;
+use crate::service::finetune::hyperparameters::{BATCH_SIZE, BATCH_TOKENS, Hyperparameter};
 
-pub(super) const SUPERVISED: [Hyperparameter; 4] = [
+pub(super) const SUPERVISED: [Hyperparameter; 5] = [
     row(
-        "batch_tokens",
+        BATCH_SIZE,
+        "sequences_per_step",
+        whole(1, 65_536),
+        "Sequences of a step; the default makes about 8 steps of a pass over few texts, and is none over many.",
+    ),
+    row(
+        BATCH_TOKENS,
         "batch_tokens",
         whole(1, 16_777_216),
-        "Tokens of a step.",
+        "Tokens of a step, in whole sequences; `batch_size` states these instead.",
     ),
     MICRO_BATCH,
     row(
