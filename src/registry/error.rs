@@ -46,6 +46,15 @@ pub enum RegistryError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file that was uploaded for jobs and is not on this machine.
+    #[error(
+        "the file {id} is not on this machine, and no bucket is set that may have it \
+         (`--registry`)"
+    )]
+    UploadMissing {
+        /// Its id.
+        id: String,
+    },
     /// A file or folder cannot be read or written.
     #[error("cannot access {}", path.display())]
     File {

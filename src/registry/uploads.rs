@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::RegistryError;
 use super::manifest::FileRecord;
 use super::remote::Place;
-use super::verify;
+use super::verify::{self, Unsound};
 use crate::storage::Bucket;
 
 /// Their folder below the data folder, and their place in a bucket.
@@ -65,13 +65,13 @@ impl Uploads {
         match (verify::check(&path, record), &self.place) {
             (Ok(()), _) => {}
             (Err(_), Some(place)) => self.fetch(place, id, record)?,
-            (Err(problem), None) => {
-                let problem = match path.exists() {
-                    true => problem,
-                    false => "is not on this machine, and no bucket is set that may have it \
-                              (`--registry`)"
-                        .to_owned(),
-                };
+            (Err(Unsound::Unreadable(source)), None) => {
+                return Err(RegistryError::file(path, source));
+            }
+            (Err(Unsound::Differs(_)), None) if !path.exists() => {
+                return Err(RegistryError::UploadMissing { id: id.to_owned() });
+            }
+            (Err(Unsound::Differs(problem)), None) => {
                 let id = id.to_owned();
                 return Err(RegistryError::Upload { id, problem });
             }

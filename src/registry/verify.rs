@@ -1,7 +1,7 @@
 //! Checks a checkpoint folder against its name: every file, every byte, and nothing beside them.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::RegistryError;
@@ -18,9 +18,13 @@ pub(super) fn checked(root: &Path, id: &CheckpointId) -> Result<PathBuf, Registr
         return Err(RegistryError::NotThere { id: id.to_string() });
     }
     let damaged = |file: &str, problem: String| RegistryError::damaged(id, file, problem);
-    let manifest = read_manifest(&folder, id).map_err(|problem| damaged(MANIFEST_FILE, problem))?;
+    let unsound = |file: &str, unsound: Unsound| match unsound {
+        Unsound::Differs(problem) => damaged(file, problem),
+        Unsound::Unreadable(source) => RegistryError::file(folder.join(file), source),
+    };
+    let manifest = read_manifest(&folder, id).map_err(|error| unsound(MANIFEST_FILE, error))?;
     for (name, record) in &manifest.files {
-        check(&folder.join(name), record).map_err(|problem| damaged(name, problem))?;
+        check(&folder.join(name), record).map_err(|error| unsound(name, error))?;
     }
     let failed = |source| RegistryError::file(&folder, source);
     for entry in fs::read_dir(&folder).map_err(failed)? {
@@ -33,48 +37,103 @@ pub(super) fn checked(root: &Path, id: &CheckpointId) -> Result<PathBuf, Registr
     Ok(folder)
 }
 
-fn read_manifest(folder: &Path, id: &CheckpointId) -> Result<CheckpointManifest, String> {
-    let path = folder.join(MANIFEST_FILE);
-    let length = path.metadata().map_err(|error| unreadable(&error))?.len();
-    if length > MANIFEST_LIMIT {
-        return Err(format!("has {length} bytes, expected a short list"));
-    }
-    let bytes = fs::read(&path).map_err(|error| unreadable(&error))?;
-    if CheckpointId::of(&bytes) != *id {
-        return Err("is not what its folder is named after".to_owned());
-    }
-    CheckpointManifest::parse(&bytes)
+/// Why a file is not taken for what it should be.
+#[derive(Debug)]
+pub(super) enum Unsound {
+    /// It is missing, or something else: it must be had anew.
+    Differs(String),
+    /// It may be sound; the system does not let it be read now.
+    Unreadable(io::Error),
 }
 
-pub(super) fn check(path: &Path, record: &FileRecord) -> Result<(), String> {
-    let found = path
-        .symlink_metadata()
-        .map_err(|error| unreadable(&error))?;
+impl From<io::Error> for Unsound {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Self::Differs(format!("cannot be read: {error}"))
+            }
+            _ => Self::Unreadable(error),
+        }
+    }
+}
+
+fn read_manifest(folder: &Path, id: &CheckpointId) -> Result<CheckpointManifest, Unsound> {
+    let path = folder.join(MANIFEST_FILE);
+    let length = path.metadata()?.len();
+    if length > MANIFEST_LIMIT {
+        let problem = format!("has {length} bytes, expected a short list");
+        return Err(Unsound::Differs(problem));
+    }
+    let bytes = fs::read(&path)?;
+    if CheckpointId::of(&bytes) != *id {
+        let problem = "is not what its folder is named after";
+        return Err(Unsound::Differs(problem.to_owned()));
+    }
+    CheckpointManifest::parse(&bytes).map_err(Unsound::Differs)
+}
+
+/// Holds a file against its record.
+pub(super) fn check(path: &Path, record: &FileRecord) -> Result<(), Unsound> {
+    let found = path.symlink_metadata()?;
     if !found.is_file() {
-        return Err("is no plain file".to_owned());
+        return Err(Unsound::Differs("is no plain file".to_owned()));
     }
     if found.len() != record.bytes {
-        return Err(format!(
-            "has {} bytes, expected {}",
-            found.len(),
-            record.bytes
-        ));
+        let (found, expected) = (found.len(), record.bytes);
+        let problem = format!("has {found} bytes, expected {expected}");
+        return Err(Unsound::Differs(problem));
     }
-    let mut file = File::open(path).map_err(|error| unreadable(&error))?;
+    let mut file = File::open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER];
     loop {
-        match file.read(&mut buffer).map_err(|error| unreadable(&error))? {
+        match file.read(&mut buffer)? {
             0 => break,
             count => hasher.update(&buffer[..count]),
         };
     }
     match hasher.finalize().to_hex().as_str() == record.blake3 {
         true => Ok(()),
-        false => Err("does not have the content it was written with".to_owned()),
+        false => {
+            let problem = "does not have the content it was written with";
+            Err(Unsound::Differs(problem.to_owned()))
+        }
     }
 }
 
-fn unreadable(error: &std::io::Error) -> String {
-    format!("cannot be read: {error}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(kind: io::ErrorKind) -> Unsound {
+        io::Error::from(kind).into()
+    }
+
+    #[test]
+    fn only_what_is_gone_or_differs_is_damage() {
+        for kind in [
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::StaleNetworkFileHandle,
+            io::ErrorKind::Other,
+        ] {
+            assert!(matches!(errors(kind), Unsound::Unreadable(_)), "{kind}");
+        }
+        assert!(matches!(
+            errors(io::ErrorKind::NotFound),
+            Unsound::Differs(_)
+        ));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f");
+        let record = FileRecord {
+            bytes: 1,
+            blake3: blake3::hash(b"a").to_hex().to_string(),
+        };
+        let found = check(&path, &record);
+        assert!(matches!(found, Err(Unsound::Differs(_))), "{found:?}");
+        fs::write(&path, "b").expect("written");
+        let found = check(&path, &record);
+        assert!(matches!(found, Err(Unsound::Differs(_))), "{found:?}");
+        fs::write(&path, "a").expect("written");
+        assert!(check(&path, &record).is_ok());
+    }
 }

@@ -35,6 +35,24 @@ pub enum RewardConfig {
 }
 
 impl RewardConfig {
+    /// Checks what can be said of the settings without reading a model, asking a service or knowing
+    /// its key: a rule is built, a checkpoint must be there.
+    ///
+    /// # Errors
+    /// A setting is outside its range, or a file cannot be read.
+    pub fn check(&self) -> Result<(), RewardError> {
+        match self {
+            Self::Rule { rule } => rule.build().map(drop),
+            Self::Http(config) => HttpReward::check(config).map(drop),
+            Self::Judge(config) => JudgeReward::check(config),
+            Self::Classifier { path, .. } if !path.join("config.json").is_file() => {
+                let reason = format!("names {}, which holds no config.json", path.display());
+                Err(RewardError::setting("classifier", reason))
+            }
+            Self::Classifier { .. } => Ok(()),
+        }
+    }
+
     /// Whether texts leave this process to be scored.
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::Http(_) | Self::Judge(_))

@@ -95,6 +95,9 @@ pub enum RewardError {
         #[source]
         source: ServiceError,
     },
+    /// Nobody waits for the values any longer.
+    #[error("the scoring was called off")]
+    CalledOff,
     /// A suite without rewards.
     #[error("a reward suite needs at least one reward")]
     EmptySuite,

@@ -39,4 +39,15 @@ pub trait RewardModel: Send + Sync {
     /// One finite value for each exchange, in order. Each value depends on its exchange alone,
     /// but where a judge was told to compare the answers that stand side by side.
     fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<f32>, RewardError>;
+
+    /// As `score`, but where it has to wait for others it ends with [`RewardError::CalledOff`] soon
+    /// after `stop` says so.
+    fn score_unless(
+        &self,
+        exchanges: &[Exchange<'_>],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, RewardError> {
+        let _ = stop;
+        self.score(exchanges)
+    }
 }

@@ -28,9 +28,18 @@ impl RewardSuite {
 
     /// `[exchange][objective]`. A wrong count or a value that is not finite is an error, never 0.
     pub fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<Vec<f32>>, RewardError> {
+        self.score_unless(exchanges, &|| false)
+    }
+
+    /// As [`Self::score`], until `stop` says otherwise: then no service is waited for any longer.
+    pub fn score_unless(
+        &self,
+        exchanges: &[Exchange<'_>],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<f32>>, RewardError> {
         let mut rows = vec![Vec::with_capacity(self.rewards.len()); exchanges.len()];
         for reward in &self.rewards {
-            let values = reward.score(exchanges)?;
+            let values = reward.score_unless(exchanges, stop)?;
             check(reward.name(), exchanges.len(), &values)?;
             for (row, value) in rows.iter_mut().zip(values) {
                 row.push(value);

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::OnceCell;
 
 use super::error::{RequestError, chain};
@@ -30,52 +30,81 @@ impl LivePolicy {
         let load = || async {
             let policy = Arc::clone(self);
             // models and tables are read and hashed for seconds
-            let loaded = tokio::task::spawn_blocking(move || policy.load_rewards()).await;
+            let loaded = tokio::task::spawn_blocking(move || policy.manifests_rewards()).await;
             loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         };
         self.scorer.0.get_or_try_init(load).await.cloned()
     }
 
-    fn load_rewards(&self) -> Result<Arc<RewardSuite>, RequestError> {
-        let lacking = |what: String| {
-            let problem = format!(
-                "scoring needs the rewards that the policy `{}` was trained on, and {what}",
-                self.id
-            );
-            RequestError::Rewards { problem }
-        };
+    /// Its rewards as the job that made it was created with them, by objective. Whoever created it
+    /// named its services, so that these are asked.
+    pub(super) async fn rewards_of_job(
+        self: &Arc<Self>,
+        stated: Map<String, Value>,
+    ) -> Result<Arc<RewardSuite>, RequestError> {
+        let policy = Arc::clone(self);
+        let load = move || policy.load_rewards(&stated, read_and_build);
+        let loaded = tokio::task::spawn_blocking(load).await;
+        loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    fn manifests_rewards(&self) -> Result<Arc<RewardSuite>, RequestError> {
+        let manifest = self.manifest.as_ref();
+        let stated = manifest.and_then(|manifest| manifest.training.get("rewards")?.as_object());
+        let stated = stated.ok_or_else(|| self.lacks("its manifest states none"))?;
+        self.load_rewards(stated, |mut config| {
+            find_files(&mut config, &self.root);
+            let config = read(config)?;
+            if config.is_remote() {
+                // a downloaded checkpoint must not decide where callers' texts are sent
+                let problem = "it is a service, and a manifest may not name one to send texts to";
+                return Err(problem.to_owned());
+            }
+            build(&config).map_err(|error| chain(&error))
+        })
+    }
+
+    /// One reward for each objective, each made by `load` of what is `stated` for it.
+    fn load_rewards(
+        &self,
+        stated: &Map<String, Value>,
+        load: impl Fn(Value) -> Result<Box<dyn RewardModel>, String>,
+    ) -> Result<Arc<RewardSuite>, RequestError> {
         let Some(manifest) = &self.manifest else {
-            return Err(lacking("it has no objectives".to_owned()));
+            return Err(self.lacks("it has no objectives"));
         };
-        let stated = manifest.training.get("rewards").and_then(Value::as_object);
-        let stated = stated.ok_or_else(|| lacking("its manifest states none".to_owned()))?;
         let mut rewards = Vec::new();
         for objective in manifest.objectives.iter() {
             let name = &objective.name;
-            let mut config = stated
-                .get(name)
-                .cloned()
-                .ok_or_else(|| lacking(format!("its manifest states none for `{name}`")))?;
-            find_files(&mut config, &self.root);
-            let reward = load_reward(config).map_err(|error| {
+            let config = stated.get(name).cloned();
+            let config =
+                config.ok_or_else(|| self.lacks(&format!("none is stated for `{name}`")))?;
+            let reward = load(config).map_err(|error| {
                 // paths of the server are for its log alone
                 tracing::warn!(policy = self.id, objective = name, "no reward: {error}");
-                lacking(format!("that of `{name}` cannot be loaded here"))
+                self.lacks(&format!("that of `{name}` cannot be loaded here"))
             })?;
             rewards.push(reward);
         }
-        let suite = RewardSuite::new(rewards).map_err(|error| lacking(error.to_string()))?;
+        let suite = RewardSuite::new(rewards).map_err(|error| self.lacks(&error.to_string()))?;
         Ok(Arc::new(suite))
+    }
+
+    fn lacks(&self, what: &str) -> RequestError {
+        let problem = format!(
+            "scoring needs the rewards that the policy `{}` was trained on, and {what}",
+            self.id
+        );
+        RequestError::Rewards { problem }
     }
 }
 
-fn load_reward(config: Value) -> Result<Box<dyn RewardModel>, String> {
-    let config: RewardConfig = serde_json::from_value(config).map_err(|error| error.to_string())?;
-    if config.is_remote() {
-        // a downloaded checkpoint must not decide where callers' texts are sent
-        return Err("it is a service, and a manifest may not name one to send texts to".to_owned());
-    }
-    build(&config).map_err(|error| chain(&error))
+fn read(config: Value) -> Result<RewardConfig, String> {
+    serde_json::from_value(config).map_err(|error| error.to_string())
+}
+
+fn read_and_build(config: Value) -> Result<Box<dyn RewardModel>, String> {
+    build(&read(config)?).map_err(|error| chain(&error))
 }
 
 /// A manifest names files as the training job saw them. Where one is not there, what the end of its

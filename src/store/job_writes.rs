@@ -72,7 +72,7 @@ pub enum JobWritten {
 
 const BEAT: &str = "UPDATE jobs SET lease_until = $3 \
     WHERE id = $1 AND attempt = $2 AND state = 'running' RETURNING wanted";
-/// A job that pauses by itself while it is asked to end is cancelled.
+/// A job that pauses by itself while it is asked to end is cancelled, and then nothing is amiss.
 const CHANGE: &str = "UPDATE jobs SET \
     state = CASE WHEN $3 = 'paused' AND wanted = 'cancel' THEN 'cancelled' \
         ELSE COALESCE($3, state) END, \
@@ -81,11 +81,14 @@ const CHANGE: &str = "UPDATE jobs SET \
     wanted = CASE WHEN $3 IS NULL THEN wanted ELSE 'run' END, \
     lease_until = CASE WHEN $3 IS NULL THEN lease_until ELSE 0 END, \
     step = COALESCE($6, step), total_steps = COALESCE($7, total_steps), \
-    trained_tokens = COALESCE($8, trained_tokens), error = COALESCE($9, error), \
+    trained_tokens = COALESCE($8, trained_tokens), \
+    error = CASE WHEN $3 = 'paused' AND wanted = 'cancel' THEN error \
+        ELSE COALESCE($9, error) END, \
     result = COALESCE($10, result), \
     lost_in_row = CASE WHEN $11 THEN 0 ELSE lost_in_row END, \
     updated_at = $4, events = events + 1 \
-    WHERE id = $1 AND attempt = $2 AND state = 'running' RETURNING events, wanted";
+    WHERE id = $1 AND attempt = $2 AND state = 'running' \
+    RETURNING events, wanted, state, step";
 const STOP: &str = "UPDATE jobs SET \
     state = CASE wanted WHEN 'pause' THEN 'paused' WHEN 'cancel' THEN 'cancelled' \
         ELSE 'queued' END, \
@@ -114,7 +117,8 @@ impl Store {
         Ok(written(wanted.into_iter().next()))
     }
 
-    /// Changes a job and adds the event that tells of it, both or neither.
+    /// Changes a job and adds the event that tells of it, both or neither. Where the job is cancelled
+    /// instead of paused, that is what the event tells.
     ///
     /// # Errors
     /// The database fails.
@@ -127,7 +131,7 @@ impl Store {
         let wanted: Option<String> = on_pool!(self, pool => {
             let mut work = pool.begin().await?;
             // the write comes first: it takes the row's lock, so the token is not stale
-            let rows: Vec<(i64, String)> = sqlx::query_as(CHANGE)
+            let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(CHANGE)
                 .bind(&fence.job)
                 .bind(fence.attempt)
                 .bind(change.state)
@@ -146,7 +150,12 @@ impl Store {
                     work.rollback().await?;
                     None
                 }
-                Some((seq, wanted)) => {
+                Some((seq, wanted, state, step)) => {
+                    let stopped = stopped(step, &state, event.at);
+                    let event = match change.state == Some("paused") && state == "cancelled" {
+                        true => &stopped,
+                        false => event,
+                    };
                     add_event!(work, &fence.job, seq, fence.attempt, event);
                     if let Some(checkpoint) = &change.checkpoint {
                         sqlx::query(INSERT_CHECKPOINT)
@@ -187,13 +196,7 @@ impl Store {
                 work.rollback().await?;
                 return Ok(None);
             };
-            let event = EventDraft {
-                level: "info",
-                kind: "message",
-                message: format!("the job stopped after step {step} and is {state}"),
-                data: None,
-                at,
-            };
+            let event = stopped(step, &state, at);
             add_event!(work, &fence.job, seq, fence.attempt, event);
             work.commit().await?;
             Ok(Some(state))
@@ -214,6 +217,17 @@ impl Store {
             .await
             .map(|done| done.rows_affected()))?;
         Ok(gone > 0)
+    }
+}
+
+/// That a job ended as it was asked to.
+fn stopped(step: i64, state: &str, at: i64) -> EventDraft {
+    EventDraft {
+        level: "info",
+        kind: "message",
+        message: format!("the job stopped after step {step} and is {state}"),
+        data: None,
+        at,
     }
 }
 

@@ -146,6 +146,8 @@ const EVENTS_AFTER: &str = "SELECT job, seq, attempt, level, kind, message, data
     FROM job_events WHERE job = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 const CHECKPOINTS: &str = "SELECT job, step, attempt, folder, metrics, content, created_at \
     FROM job_checkpoints WHERE job = $1 AND step < $2 ORDER BY step DESC LIMIT $3";
+const OF_CONTENT: &str = "SELECT job FROM job_checkpoints WHERE content = $1 \
+    ORDER BY created_at DESC, job LIMIT 1";
 const OPEN: &str = "SELECT id FROM jobs WHERE state = 'queued' OR state = 'running' LIMIT 1";
 pub(super) const INSERT_EVENT: &str = "INSERT INTO job_events (job, seq, attempt, level, kind, \
     message, data, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -326,6 +328,18 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(pool)
             .await)?)
+    }
+
+    /// The job that wrote a checkpoint of this content, the latest where several did.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_of_content(&self, content: &str) -> Result<Option<String>, StoreError> {
+        let found: Vec<String> = on_pool!(self, pool => sqlx::query_scalar(OF_CONTENT)
+            .bind(content)
+            .fetch_all(pool)
+            .await)?;
+        Ok(found.into_iter().next())
     }
 }
 

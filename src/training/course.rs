@@ -112,6 +112,13 @@ impl Course {
         self.step = found.step;
         self.saved = Some(found.step);
         observer.log(&format!("going on after step {}", self.step));
+        match self.metrics.lost() {
+            0 => {}
+            lost => observer.log(&format!(
+                "metrics.jsonl lacks {lost} bytes that it had when this state was saved; the steps \
+                 told there are not all that were done"
+            )),
+        }
         Ok(Some(found.meta.own))
     }
 

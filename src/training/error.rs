@@ -91,7 +91,7 @@ pub enum TrainingError {
     /// The policy went further from the reference than allowed.
     #[error(
         "stopped at step {step}: KL to the reference is {kl:.3} per sequence, above the cap of \
-         {cap}; the last saved state is intact, so resume with a higher beta or a lower learning rate"
+         {cap}; begin a new run with a higher beta or a lower learning rate"
     )]
     KlCap {
         /// The step.
@@ -133,7 +133,11 @@ impl TrainingError {
 
     /// Whether the observer asked to stop in the middle of a step.
     pub(super) fn is_called_off(&self) -> bool {
-        matches!(self, Self::Engine(crate::engine::EngineError::CalledOff))
+        matches!(
+            self,
+            Self::Engine(crate::engine::EngineError::CalledOff)
+                | Self::Reward(crate::rewards::RewardError::CalledOff)
+        )
     }
 
     pub(crate) fn setting(name: impl Into<String>, reason: impl Into<String>) -> Self {

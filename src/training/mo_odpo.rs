@@ -59,6 +59,8 @@ pub fn run(job: &MoOdpoJob, observer: &mut dyn TrainObserver) -> Result<Ending, 
         };
         trainer.course.metrics.write(&report)?;
         observer.step(&report);
+        // the step that went too far is told before it ends the run
+        trainer.check_kl()?;
         let stop = observer.stop_requested() && trainer.course.step < job.job.steps;
         if stop || trainer.course.step.is_multiple_of(job.job.save_every) {
             trainer.save(observer)?;
@@ -90,7 +92,9 @@ impl Trainer<'_> {
         let sampled = Instant::now();
 
         // R_k(x, y_i), then y+ and y-
-        rollout::reward(&self.suite, &self.rows, &mut rollouts)?;
+        rollout::reward(&self.suite, &self.rows, &mut rollouts, &|| {
+            observer.stop_requested()
+        })?;
         let (mut pairs, counts) = self.label(&rollouts)?;
         let rewarded = Instant::now();
 
@@ -125,7 +129,6 @@ impl Trainer<'_> {
         if let Some((step, norm)) = &update {
             let kl = metrics::record_update(&mut report, &pairs, step, *norm);
             self.kl = Some(kl);
-            self.check_kl(kl)?;
         }
         let marks = [started, sampled, rewarded];
         metrics::record_times(&mut report, &rollouts, &pairs, marks);

@@ -1,7 +1,7 @@
 //! What a job tells the outside while it runs, and how the outside stops it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -139,28 +139,29 @@ pub struct MetricsFile {
     metrics: BufWriter<File>,
     timings: BufWriter<File>,
     events: EventFile,
+    lost: u64,
 }
 
 impl MetricsFile {
     /// Opens the two files, cutting off `metrics.jsonl` after `length` bytes: what a resumed job
-    /// wrote past its last saved state is written again.
+    /// wrote past its last saved state is written again. A file that is shorter is cut off after its
+    /// last whole line: what it told is lost, and no reason to lose the run.
     pub fn open(folder: &Path, length: u64) -> Result<Self, TrainingError> {
         let path = folder.join("metrics.jsonl");
         let fail = |source| TrainingError::file(&path, source);
         let mut metrics = OpenOptions::new()
             .create(true)
+            .read(true)
             .write(true)
             .truncate(false)
             .open(&path)
             .map_err(fail)?;
         let present = metrics.metadata().map_err(fail)?.len();
-        if present < length {
-            return Err(TrainingError::State {
-                path: path.clone(),
-                reason: format!("{present} bytes, but the saved state was taken after {length}"),
-            });
-        }
-        metrics.set_len(length).map_err(fail)?;
+        let kept = match present < length {
+            true => whole_lines(&mut metrics).map_err(fail)?,
+            false => length,
+        };
+        metrics.set_len(kept).map_err(fail)?;
         metrics.seek(SeekFrom::End(0)).map_err(fail)?;
         let timings_path = folder.join("timings.jsonl");
         let timings = OpenOptions::new()
@@ -173,7 +174,13 @@ impl MetricsFile {
             metrics: BufWriter::new(metrics),
             timings: BufWriter::new(timings),
             events: EventFile::in_job(folder),
+            lost: length - kept,
         })
+    }
+
+    /// Bytes that `metrics.jsonl` lacked when it was opened.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// Appends one step.
@@ -193,6 +200,14 @@ impl MetricsFile {
         self.metrics.get_ref().sync_all().map_err(fail)?;
         self.metrics.stream_position().map_err(fail)
     }
+}
+
+/// Bytes up to and with the last end of a line.
+fn whole_lines(file: &mut File) -> std::io::Result<u64> {
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let end = text.iter().rposition(|byte| *byte == b'\n');
+    Ok(end.map_or(0, |end| end as u64 + 1))
 }
 
 #[cfg(test)]
@@ -225,8 +240,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_shorter_than_the_saved_state_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(MetricsFile::open(folder.path(), 10).is_err());
+    fn a_file_shorter_than_the_saved_state_goes_on_after_its_last_whole_line() {
+        let check = |text: &str, kept: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("metrics.jsonl");
+            std::fs::write(&path, text).unwrap();
+            let mut file = MetricsFile::open(folder.path(), 40).unwrap();
+            assert_eq!(file.lost(), 40 - kept.len() as u64, "{text}");
+            file.write(&report(3)).unwrap();
+            let expected = format!("{kept}{{\"step\":3,\"loss\":0.5}}\n");
+            assert_eq!(file.sync().unwrap(), expected.len() as u64);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        };
+        check("", "");
+        check("{\"st", "");
+        check("{\"step\":1}\n{\"step\":", "{\"step\":1}\n");
+        check("{\"step\":1}\n", "{\"step\":1}\n");
     }
 }

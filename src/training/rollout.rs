@@ -216,11 +216,12 @@ impl Sampler<'_> {
     }
 }
 
-/// Fills in every answer's raw rewards.
+/// Fills in every answer's raw rewards, unless `stop` ends it.
 pub fn reward(
     suite: &RewardSuite,
     rows: &[PromptRow],
     rollouts: &mut [Rollout],
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), TrainingError> {
     let exchanges: Vec<Exchange<'_>> = rollouts
         .iter()
@@ -235,7 +236,7 @@ pub fn reward(
             })
         })
         .collect();
-    let mut scores = suite.score(&exchanges)?.into_iter();
+    let mut scores = suite.score_unless(&exchanges, stop)?.into_iter();
     for rollout in rollouts {
         // The suite has checked that there is one row for each exchange.
         rollout.rewards = [0, 1].map(|_| scores.next().unwrap_or_default());

@@ -1,6 +1,6 @@
 //! The bodies of the policies' routes.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
@@ -61,13 +61,21 @@ pub(super) struct PromoteJobCheckpoint {
 #[serde(deny_unknown_fields)]
 pub(super) struct GateBody {
     /// Least Spearman correlation of each objective's weight with its reward; 0.8 by default.
-    min_spearman: Option<f64>,
+    /// `null` lets a checkpoint through whether it was measured or not.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<f64>)]
+    min_spearman: Option<Option<f64>>,
     /// How far its mean inner product may lie below the live policy's; 0 by default.
     max_score_loss: Option<f64>,
     /// Most KL to the reference, in nats a sequence; no cap by default.
     max_kl: Option<f64>,
     /// What its mean inner product is held against: `live`, the default, or `nothing`.
     baseline: Option<BaselineWord>,
+}
+
+/// A field that was sent, be it as `null`; without `given` a `null` would be as if it was not.
+fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<f64>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 /// What a score is held against.

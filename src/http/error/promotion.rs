@@ -49,7 +49,9 @@ fn from_registry(source: &RegistryError, message: String) -> ApiError {
             conflict("checkpoint_damaged", message).with_param("checkpoint")
         }
         // no promotion reads an uploaded file
-        RegistryError::File { .. } | RegistryError::Upload { .. } => {
+        RegistryError::File { .. }
+        | RegistryError::Upload { .. }
+        | RegistryError::UploadMissing { .. } => {
             tracing::error!("{message}");
             let message = "the data folder cannot be read or written now; the log has the cause";
             ApiError::unavailable("storage_unavailable", message, 10)

@@ -64,7 +64,21 @@ pub(super) struct Call {
 }
 
 impl CallSettings {
+    /// The settings found sound, and the key.
     pub(super) fn check(&self, reward: &str) -> Result<Call, RewardError> {
+        Ok(Call {
+            uri: self.check_without_key(reward)?,
+            authorization: self.key(reward)?,
+            timeout: Duration::from_secs_f64(self.timeout_seconds),
+            attempts: self.retries + 1,
+            parallel: self.parallel,
+            backoff: Duration::from_millis(self.backoff_ms),
+        })
+    }
+
+    /// Checks all but whether the key is set, which may be so on the worker's host alone; the
+    /// address.
+    pub(super) fn check_without_key(&self, reward: &str) -> Result<Uri, RewardError> {
         let fail = |reason: String| Err(RewardError::setting(reward, reason));
         if !(self.timeout_seconds > 0.0 && self.timeout_seconds <= 3600.0) {
             let value = self.timeout_seconds;
@@ -81,14 +95,20 @@ impl CallSettings {
         if !(1..=64).contains(&self.parallel) {
             return fail(format!("`parallel` is {}, expected 1 to 64", self.parallel));
         }
-        Ok(Call {
-            uri: self.address(reward)?,
-            authorization: self.key(reward)?,
-            timeout: Duration::from_secs_f64(self.timeout_seconds),
-            attempts: self.retries + 1,
-            parallel: self.parallel,
-            backoff: Duration::from_millis(self.backoff_ms),
-        })
+        self.key_name(reward)?;
+        self.address(reward)
+    }
+
+    fn key_name(&self, reward: &str) -> Result<(), RewardError> {
+        match &self.api_key_env {
+            Some(name) if !name.starts_with(KEY_PREFIX) => {
+                let reason = format!(
+                    "`api_key_env` is {name}, expected a name that begins with {KEY_PREFIX}"
+                );
+                Err(RewardError::setting(reward, reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn address(&self, reward: &str) -> Result<Uri, RewardError> {
@@ -115,10 +135,6 @@ impl CallSettings {
             let reason = format!("`api_key_env` is {name}, {reason}");
             RewardError::setting(reward, reason)
         };
-        if !name.starts_with(KEY_PREFIX) {
-            let expected = format!("expected a name that begins with {KEY_PREFIX}");
-            return Err(refused(&expected));
-        }
         let secret = std::env::var(name).map_err(|_| refused("which is not set"))?;
         let mut value = HeaderValue::from_str(&format!("Bearer {secret}"))
             .map_err(|_| refused("which holds what no header can"))?;

@@ -2,6 +2,7 @@
 //!
 //! Blocks. No redirect is followed, no proxy asked, and an answer is read to a bound only.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -10,6 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::{Request, Response};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::call::Call;
 use super::error::ServiceError;
@@ -20,6 +22,8 @@ use crate::rewards::RewardError;
 const ANSWER_LIMIT: usize = 16 << 20;
 /// Most characters that are quoted of what a service says of a failure.
 const QUOTED: usize = 200;
+/// Pause between two looks at whether anybody still waits for the answers.
+const LOOK: Duration = Duration::from_millis(20);
 
 type Connection = outbound::Client<Full<Bytes>>;
 
@@ -29,18 +33,23 @@ pub(super) struct Client {
     connector: Connector,
 }
 
-/// A question that was not answered, and how often it was asked.
-pub(super) struct Unanswered {
-    pub(super) attempts: u32,
-    pub(super) source: ServiceError,
+/// Why questions stay without an answer.
+pub(super) enum Unanswered {
+    /// One was asked so often.
+    Failed { attempts: u32, source: ServiceError },
+    /// Nobody waits for the answers any longer.
+    CalledOff,
 }
 
 impl Unanswered {
     pub(super) fn of(self, reward: &str) -> RewardError {
-        RewardError::Service {
-            reward: reward.to_owned(),
-            attempts: self.attempts,
-            source: self.source,
+        match self {
+            Self::Failed { attempts, source } => RewardError::Service {
+                reward: reward.to_owned(),
+                attempts,
+                source,
+            },
+            Self::CalledOff => RewardError::CalledOff,
         }
     }
 }
@@ -68,21 +77,40 @@ impl Client {
         }
     }
 
-    /// The answers in the order of the questions. The first that stays unanswered ends it.
-    pub(super) fn ask_all<Q: Question>(&self, question: &Q) -> Result<Vec<Q::Answer>, Unanswered> {
-        let here = |reason: String| Unanswered {
+    /// The answers in the order of the questions. The first that stays unanswered ends it, and so
+    /// does `stop`, whatever is being waited for.
+    pub(super) fn ask_all<Q: Question>(
+        &self,
+        question: &Q,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Q::Answer>, Unanswered> {
+        let here = |reason: String| Unanswered::Failed {
             attempts: 0,
             source: ServiceError::Client(reason),
         };
-        // a thread of its own, because a runtime must not be entered from within another
+        // a thread of its own, because a runtime must not be entered from within another; this one
+        // asks meanwhile whether to go on
         std::thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread()
+            let (wanted, unwanted) = oneshot::channel::<()>();
+            let (at_work, done) = mpsc::channel::<()>();
+            let asking = scope.spawn(move || {
+                // dropped at the end, be it a panic
+                let _at_work = at_work;
+                tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()
-                    .map_err(|error| here(error.to_string()))?;
-                runtime.block_on(self.ask_side_by_side(question))
+                    .map_err(|error| here(error.to_string()))
+                    .and_then(|runtime| {
+                        runtime.block_on(async {
+                            tokio::select! {
+                                answers = self.ask_side_by_side(question) => answers,
+                                _ = unwanted => Err(Unanswered::CalledOff),
+                            }
+                        })
+                    })
             });
+            while done.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) && !stop() {}
+            drop(wanted);
             asking
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -117,7 +145,7 @@ impl Client {
             };
             let attempts = attempt + 1;
             if attempts == self.call.attempts || !source.may_pass() {
-                return Err(Unanswered { attempts, source });
+                return Err(Unanswered::Failed { attempts, source });
             }
             let asked = match &source {
                 ServiceError::Status { retry_after, .. } => *retry_after,

@@ -60,6 +60,17 @@ impl HttpReward {
     /// # Errors
     /// A setting is outside its range or does not go with the shape.
     pub fn new(config: &HttpConfig) -> Result<Self, RewardError> {
+        let kind = Self::check(config)?;
+        let call = config.call.check(&kind)?;
+        Ok(Self {
+            name: format!("{kind} at {}", call.uri.host().unwrap_or_default()),
+            config: config.clone(),
+            client: Client::new(call),
+        })
+    }
+
+    /// Checks all settings but whether the key is set; what kind of reward it is, in words.
+    pub(in crate::rewards) fn check(config: &HttpConfig) -> Result<String, RewardError> {
         let kind = format!("http {}", config.shape.as_str());
         if let Some(reason) = config.shape.misfit(config) {
             return Err(RewardError::setting(kind, reason));
@@ -69,12 +80,8 @@ impl HttpReward {
             return Err(RewardError::setting(kind, reason));
         }
         check_line(&kind, config.scale, config.shift)?;
-        let call = config.call.check(&kind)?;
-        Ok(Self {
-            name: format!("{kind} at {}", call.uri.host().unwrap_or_default()),
-            config: config.clone(),
-            client: Client::new(call),
-        })
+        config.call.check_without_key(&kind)?;
+        Ok(kind)
     }
 }
 
@@ -124,6 +131,14 @@ impl RewardModel for HttpReward {
     }
 
     fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<f32>, RewardError> {
+        self.score_unless(exchanges, &|| false)
+    }
+
+    fn score_unless(
+        &self,
+        exchanges: &[Exchange<'_>],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, RewardError> {
         let config = &self.config;
         let texts = exchanges.iter().map(|e| Texts::of(e, config.transcript));
         let texts: Vec<Texts> = texts.collect();
@@ -135,7 +150,7 @@ impl RewardModel for HttpReward {
             parts: config.shape.split(&texts, config.batch),
             texts,
         };
-        let answers = self.client.ask_all(&question);
+        let answers = self.client.ask_all(&question, stop);
         let answers = answers.map_err(|failed| failed.of(&self.name))?;
         let line = |value: f32| value * config.scale + config.shift;
         Ok(answers.into_iter().flatten().map(line).collect())

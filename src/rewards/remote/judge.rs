@@ -62,6 +62,9 @@ fn max_tokens() -> u32 {
     512
 }
 
+/// What messages call it.
+const KIND: &str = "judge";
+
 /// A grading chat model as a reward.
 pub struct JudgeReward {
     name: String,
@@ -75,7 +78,17 @@ impl JudgeReward {
     /// # Errors
     /// A setting is outside its range.
     pub fn new(config: &JudgeConfig) -> Result<Self, RewardError> {
-        let kind = "judge";
+        Self::check(config)?;
+        Ok(Self {
+            name: format!("{KIND} {}", config.model),
+            config: config.clone(),
+            client: Client::new(config.call.check(KIND)?),
+        })
+    }
+
+    /// Checks all settings but whether the key is set.
+    pub(in crate::rewards) fn check(config: &JudgeConfig) -> Result<(), RewardError> {
+        let kind = KIND;
         let fail = |reason: String| Err(RewardError::setting(kind, reason));
         if !config.call.url.ends_with("/chat/completions") {
             return fail("`url` does not end in /chat/completions".to_owned());
@@ -92,12 +105,8 @@ impl JudgeReward {
             return fail(format!("`max_tokens` is {value}, expected 8 or more"));
         }
         check_line(kind, config.scale, config.shift)?;
-        let client = Client::new(config.call.check(kind)?);
-        Ok(Self {
-            name: format!("judge {}", config.model),
-            config: config.clone(),
-            client,
-        })
+        config.call.check_without_key(kind)?;
+        Ok(())
     }
 
     /// Which exchanges are shown together, and in which order.
@@ -233,12 +242,20 @@ impl RewardModel for JudgeReward {
     }
 
     fn score(&self, exchanges: &[Exchange<'_>]) -> Result<Vec<f32>, RewardError> {
+        self.score_unless(exchanges, &|| false)
+    }
+
+    fn score_unless(
+        &self,
+        exchanges: &[Exchange<'_>],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, RewardError> {
         let grading = Grading {
             config: &self.config,
             exchanges,
             showings: self.showings(exchanges),
         };
-        let answers = self.client.ask_all(&grading);
+        let answers = self.client.ask_all(&grading, stop);
         let answers = answers.map_err(|failed| failed.of(&self.name))?;
         let mut totals = vec![(0.0, 0.0); exchanges.len()];
         for (shown, grades) in grading.showings.iter().zip(answers) {

@@ -145,21 +145,13 @@ impl MethodInput {
         }
     }
 
-    /// Rewards that can be checked at once are: a rule is built, a checkpoint must be there.
+    /// Refuses a reward that no worker could use.
     fn check_reward(&self, index: usize, objective: &Value) -> Result<(), FineTuningError> {
         let param = self.part(&format!("objectives[{index}].reward"));
         let reward = RewardConfig::deserialize(&objective["reward"])
             .map_err(|error| FineTuningError::invalid(&param, error.to_string()))?;
-        if let RewardConfig::Rule { rule } = &reward {
-            rule.build()
-                .map_err(|error| FineTuningError::invalid(&param, crate::service::chain(&error)))?;
-        }
-        if let RewardConfig::Classifier { path, .. } = &reward
-            && !path.join("config.json").is_file()
-        {
-            let problem = format!("names {}, which holds no config.json", path.display());
-            return Err(FineTuningError::invalid(param, problem));
-        }
-        Ok(())
+        reward
+            .check()
+            .map_err(|error| FineTuningError::invalid(param, crate::service::chain(&error)))
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct JobObserver<'a> {
     pub(super) last: Map<String, Value>,
     /// The last step.
     pub(super) step: i64,
+    /// Folders that go once this attempt has saved a state of its own.
+    pub(super) older: Vec<PathBuf>,
 }
 
 impl<'a> JobObserver<'a> {
@@ -69,6 +71,7 @@ impl<'a> JobObserver<'a> {
             trained_tokens,
             last: Map::new(),
             step: 0,
+            older: Vec::new(),
         }
     }
 }
@@ -155,6 +158,13 @@ impl TrainObserver for JobObserver<'_> {
 
     fn saved(&mut self, step: u64, _folder: &Path) {
         self.progress.saved(i64::try_from(step).unwrap_or(i64::MAX));
+        for folder in self.older.drain(..) {
+            if let Err(error) = std::fs::remove_dir_all(&folder) {
+                // it only takes space
+                let place = folder.display();
+                tracing::warn!("an older attempt's folder stays: {place}: {error}");
+            }
+        }
     }
 
     fn checkpoint_folder(&mut self, step: u64) -> Option<PathBuf> {

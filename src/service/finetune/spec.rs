@@ -38,7 +38,7 @@ pub struct NewJobInput {
 }
 
 /// A job as it is stored: what was asked for, and the settings that came of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct JobSpec {
     /// The model to start from, by its id.
     pub(super) model: String,

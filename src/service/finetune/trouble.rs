@@ -40,7 +40,7 @@ pub(super) fn end_of(error: &TrainingError) -> JobEnd {
             );
             JobEnd::Paused(JobTrouble::new("reward_unavailable", message))
         }
-        TrainingError::File { .. } => failed("file", told),
+        TrainingError::File { .. } => file_unavailable(&told),
         _ => failed("internal", told),
     }
 }
@@ -62,9 +62,18 @@ pub(super) fn end_of_gathering(error: &RegistryError) -> JobEnd {
             );
             pause("registry_unavailable", message)
         }
-        RegistryError::File { .. } => failed("file", told),
+        RegistryError::File { .. } | RegistryError::UploadMissing { .. } => file_unavailable(&told),
         _ => failed("invalid_data", told),
     }
+}
+
+/// A disk that fails, a descriptor too many, a file that was moved: another try may go well.
+fn file_unavailable(told: &str) -> JobEnd {
+    let message = format!(
+        "a file or folder cannot be used ({told}); what was saved is good: mend that and resume \
+         the job"
+    );
+    JobEnd::Paused(JobTrouble::new("file_unavailable", message))
 }
 
 fn failed(code: &str, message: String) -> JobEnd {
@@ -127,7 +136,19 @@ mod tests {
         };
         check(of_reward.into(), true, "no_space");
         let gone = || io::Error::from(io::ErrorKind::NotFound);
-        check(TrainingError::file("x", gone()), false, "file");
+        for kind in [
+            io::ErrorKind::NotFound,
+            io::ErrorKind::StaleNetworkFileHandle,
+        ] {
+            let error = || io::Error::from(kind);
+            check(TrainingError::file("x", error()), true, "file_unavailable");
+            let of_registry = RegistryError::File {
+                path: "x".into(),
+                source: error(),
+            };
+            let end = end_of_gathering(&of_registry);
+            assert!(matches!(end, JobEnd::Paused(_)), "{end:?}");
+        }
         let lost = RewardError::File {
             path: "x".into(),
             source: gone(),

@@ -71,7 +71,7 @@ impl TrainingWork {
         let root = self.tuning.job(task.id.as_str());
         let output = root.join(folder_name(task.attempt));
         fs::create_dir_all(&output).map_err(|source| TrainingError::file(&output, source))?;
-        let step = take_over(&root, task.attempt, progress)?;
+        let (step, older) = take_over(&root, task.attempt, progress)?;
         let runtime = progress.runtime();
         let start = match self.gather(spec, runtime) {
             Ok(start) => start,
@@ -89,6 +89,7 @@ impl TrainingWork {
                 .map(|bucket| JobShelf::new(bucket, runtime, task.id.as_str())),
         };
         let mut observer = JobObserver::new(progress, place, trained_tokens(&output, step));
+        observer.older = older;
         let tracked = || Tracked {
             name: spec.name.clone(),
             folder: root.clone(),
@@ -162,8 +163,13 @@ fn result_name(job: &config::Job) -> &'static str {
 }
 
 /// Takes the newest sound states of earlier attempts over into this one's folder; returns the
-/// step after which it goes on, 0 where it begins anew.
-fn take_over(root: &Path, attempt: i64, progress: &JobProgress) -> Result<u64, TrainingError> {
+/// step after which it goes on, 0 where it begins anew, and the folders of attempts that nobody
+/// needs once this one has saved a state of its own.
+fn take_over(
+    root: &Path,
+    attempt: i64,
+    progress: &JobProgress,
+) -> Result<(u64, Vec<PathBuf>), TrainingError> {
     let target = root.join(folder_name(attempt));
     let mut earlier = attempts(root)?;
     earlier.retain(|folder| *folder < target);
@@ -177,14 +183,10 @@ fn take_over(root: &Path, attempt: i64, progress: &JobProgress) -> Result<u64, T
             progress.note("warn", format!("not used: {damage}"));
         }
         if let Some(step) = carried.step {
-            // what is older than the attempt that was taken over is not looked at again
-            for older in earlier {
-                fs::remove_dir_all(&older).map_err(|source| TrainingError::file(older, source))?;
-            }
-            return Ok(step);
+            return Ok((step, earlier));
         }
     }
-    Ok(0)
+    Ok((0, Vec::new()))
 }
 
 /// Folders of attempts, oldest first.

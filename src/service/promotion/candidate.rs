@@ -10,8 +10,9 @@ use super::gate::{self, GateFinding};
 use super::{CheckpointSource, Promotion, now};
 use crate::engine::TokenEvent;
 use crate::registry::{CheckpointId, NewCheckpoint, Registry};
+use crate::rewards::RewardSuite;
 use crate::service::app::App;
-use crate::service::error::RequestError;
+use crate::service::error::{RequestError, chain};
 use crate::service::first_token::first_token;
 use crate::service::folder::PolicyFolder;
 use crate::service::policy::LivePolicy;
@@ -94,9 +95,9 @@ impl App {
         let fresh = match &asked.evaluation {
             None => None,
             Some(evaluation) => {
-                let measured = self
-                    .measure(candidate, live.clone(), evaluation.clone())
-                    .await?;
+                let suite = self.rewards_for(id, candidate).await?;
+                let sides = (candidate, live.clone());
+                let measured = self.measure(sides, suite, evaluation.clone()).await?;
                 let text = measured.to_string();
                 registry.set_evaluation(&asked.policy, id, &text).await?;
                 Some(measured)
@@ -115,6 +116,22 @@ impl App {
             true => Ok(findings),
             false => Err(PromotionError::Gate(findings)),
         }
+    }
+
+    /// What a checkpoint is measured by: the rewards that its job was created with, where a job of
+    /// this server wrote it; else those that its manifest names, none of which may be a service.
+    async fn rewards_for(
+        &self,
+        id: &CheckpointId,
+        candidate: &Arc<LivePolicy>,
+    ) -> Result<Arc<RewardSuite>, PromotionError> {
+        let of_job = self.rewards_of_content(id).await;
+        let of_job = of_job.map_err(|error| PromotionError::Evaluation(chain(&error)))?;
+        let loaded = match of_job {
+            Some(stated) => candidate.rewards_of_job(stated).await,
+            None => candidate.rewards().await,
+        };
+        loaded.map_err(|error| PromotionError::Evaluation(chain(&error)))
     }
 
     /// Decodes one token with a checkpoint that nobody has asked yet.

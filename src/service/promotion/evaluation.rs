@@ -45,12 +45,10 @@ impl App {
     /// any more.
     pub(super) async fn measure(
         self: &Arc<Self>,
-        candidate: &Arc<LivePolicy>,
-        live: Option<Arc<LivePolicy>>,
+        (candidate, live): (&Arc<LivePolicy>, Option<Arc<LivePolicy>>),
+        suite: Arc<RewardSuite>,
         asked: FreshEvaluation,
     ) -> Result<Value, PromotionError> {
-        let failed = |error: &dyn std::error::Error| PromotionError::Evaluation(chain(error));
-        let suite = candidate.rewards().await.map_err(|error| failed(&error))?;
         let _turn = self.measuring.lock().await;
         let asker = Asker::default();
         let measuring = Measuring {
@@ -64,7 +62,7 @@ impl App {
         let measured = tokio::task::spawn_blocking(move || measuring.run(&app)).await;
         let measured =
             measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        measured.map_err(|error| failed(&error))
+        measured.map_err(|error| PromotionError::Evaluation(chain(&error)))
     }
 }
 
@@ -132,9 +130,10 @@ impl Measuring {
         let prompts = &self.asked.prompts;
         let stop = || self.wanted.is_over();
         let points = sweep_unless(&subject, prompts, grid, &self.asked.sampling, &stop)?;
-        let scored = points
-            .iter()
-            .map(|point| Ok(self.suite.score(&exchanges(prompts, &point.answers))?));
+        let scored = points.iter().map(|point| {
+            let exchanges = exchanges(prompts, &point.answers);
+            Ok(self.suite.score_unless(&exchanges, &stop)?)
+        });
         scored.collect()
     }
 }

@@ -9,8 +9,9 @@ use crate::steering::SteeringManifest;
 /// What is asked of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GateSettings {
-    /// Least rank correlation of each objective's weight with its reward.
-    pub min_spearman: f64,
+    /// Least rank correlation of each objective's weight with its reward; `None` asks for none,
+    /// measured or not.
+    pub min_spearman: Option<f64>,
     /// How far its mean inner product of weights and normalised rewards may lie below the live
     /// policy's.
     pub max_score_loss: f64,
@@ -32,7 +33,7 @@ pub enum GateBaseline {
 impl Default for GateSettings {
     fn default() -> Self {
         Self {
-            min_spearman: 0.8,
+            min_spearman: Some(0.8),
             max_score_loss: 0.0,
             max_kl: None,
             baseline: GateBaseline::Live,
@@ -105,15 +106,22 @@ fn spearmans(sides: &Sides<'_>, settings: &GateSettings) -> Vec<GateFinding> {
     let each = sides.candidate.objectives.iter().map(|objective| {
         let name = &objective.name;
         let measured = evaluation["objectives"][name.as_str()]["spearman"].as_f64();
-        let passed = measured.is_some_and(|value| value >= floor);
-        let says = match measured {
-            Some(value) => format!("spearman of `{name}` is {value:.3}, expected at least {floor}"),
-            None => format!("spearman of `{name}` was not measured, expected at least {floor}"),
+        let found = match measured {
+            Some(value) => format!("spearman of `{name}` is {value:.3}"),
+            None => format!("spearman of `{name}` was not measured"),
         };
+        let (passed, expected) = match floor {
+            Some(floor) => (
+                measured.is_some_and(|value| value >= floor),
+                format!("expected at least {floor}"),
+            ),
+            None => (true, "and is held against nothing".to_owned()),
+        };
+        let says = format!("{found}, {expected}");
         GateFinding {
             objective: Some(name.clone()),
             measured,
-            bound: Some(floor),
+            bound: floor,
             ..finding("spearman", passed, says)
         }
     });
@@ -253,6 +261,17 @@ mod tests {
         let sound = manifest(measured(1.0, 1.0, 0.2), 0.0);
         let against = failed(&sound, Some(&none), GateSettings::default());
         assert_eq!(against, ["mean_inner_product"]);
+    }
+
+    #[test]
+    fn a_gate_without_a_floor_lets_the_unmeasured_through() {
+        let open = GateSettings {
+            min_spearman: None,
+            ..GateSettings::default()
+        };
+        for evaluation in [Value::Null, measured(-1.0, -1.0, 0.2)] {
+            assert!(failed(&manifest(evaluation, 0.0), None, open).is_empty());
+        }
     }
 
     #[test]

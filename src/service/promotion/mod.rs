@@ -197,10 +197,9 @@ impl App {
             return invalid("canary", format!("must be between 0 and 1, got {share}"));
         }
         let gate = &asked.gate;
-        let bounds = [gate.min_spearman, gate.max_score_loss];
+        let bounds = gate.min_spearman.iter().chain(&gate.max_kl);
         if bounds
-            .iter()
-            .chain(&gate.max_kl)
+            .chain([&gate.max_score_loss])
             .any(|bound| !bound.is_finite())
         {
             return invalid("gate", "must hold finite numbers".to_owned());

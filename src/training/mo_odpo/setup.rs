@@ -151,7 +151,9 @@ impl<'a> Trainer<'a> {
         let mut rollouts = self
             .sampler()
             .roll(source, ("statistics", 0), &rows, observer)?;
-        reward(&self.suite, &self.rows, &mut rollouts)?;
+        reward(&self.suite, &self.rows, &mut rollouts, &|| {
+            observer.stop_requested()
+        })?;
         (0..self.objectives.len())
             .map(|k| {
                 let raw = rollouts
@@ -178,9 +180,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// Ends the job where the policy has gone too far.
-    pub(super) fn check_kl(&self, kl: f32) -> Result<(), TrainingError> {
-        match self.job.guards.kl_cap {
-            Some(cap) if kl > cap => Err(TrainingError::KlCap {
+    pub(super) fn check_kl(&self) -> Result<(), TrainingError> {
+        match (self.job.guards.kl_cap, self.kl) {
+            (Some(cap), Some(kl)) if kl > cap => Err(TrainingError::KlCap {
                 step: self.course.step,
                 kl,
                 cap,

@@ -18,6 +18,17 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), TrainingError> {
     write().map_err(|source| TrainingError::file(path, source))
 }
 
+/// Copies a file and waits until the disk has the copy.
+pub(super) fn copy_synced(from: &Path, to: &Path) -> Result<(), TrainingError> {
+    let mut input = File::open(from).map_err(|source| TrainingError::file(from, source))?;
+    let mut copy = || -> std::io::Result<()> {
+        let mut output = File::create(to)?;
+        std::io::copy(&mut input, &mut output)?;
+        output.sync_all()
+    };
+    copy().map_err(|source| TrainingError::file(to, source))
+}
+
 /// Waits until the disk has a folder's names.
 pub(super) fn sync_folder(path: &Path) -> Result<(), TrainingError> {
     File::open(path)

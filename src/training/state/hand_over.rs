@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::disk::{read, remove, sync_folder, write_synced};
+use super::disk::{copy_synced, read, remove, sync_folder, write_synced};
 use super::{folder_name, folders, verify};
 use crate::training::{TrainingError, tensorboard};
 
@@ -36,9 +36,8 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<Carried, TrainingError> {
     // first, as a state needs the metrics before it; copied, as these two are written to
     for name in ["metrics.jsonl", "timings.jsonl"] {
         let (old, new) = (from.join(name), to.join(name));
-        match fs::copy(&old, &new) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            copied => drop(copied.map_err(|source| TrainingError::file(&new, source))?),
+        if old.exists() {
+            copy_synced(&old, &new)?;
         }
     }
     copy_event_files(from, to)?;
@@ -79,7 +78,7 @@ fn copy_event_files(from: &Path, to: &Path) -> Result<(), TrainingError> {
     fs::create_dir_all(&new).map_err(fail)?;
     for entry in fs::read_dir(&old).map_err(fail)? {
         let entry = entry.map_err(fail)?;
-        fs::copy(entry.path(), new.join(entry.file_name())).map_err(fail)?;
+        copy_synced(&entry.path(), &new.join(entry.file_name()))?;
     }
     Ok(())
 }

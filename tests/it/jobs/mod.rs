@@ -3,5 +3,6 @@
 pub(crate) mod bench;
 mod dpo;
 mod lifecycle;
+mod mended;
 mod process;
 mod texts;

@@ -229,6 +229,7 @@ async fn a_job_turns_at_once_where_nobody_runs_it_and_is_asked_where_somebody_do
         // it pauses by itself while it is asked to end
         let pause = JobChange {
             state: Some("paused"),
+            error: Some(r#"{"code":"no_space"}"#.to_owned()),
             ..JobChange::default()
         };
         store
@@ -237,9 +238,12 @@ async fn a_job_turns_at_once_where_nobody_runs_it_and_is_asked_where_somebody_do
             .unwrap();
         let job = store.job("ftjob-1").await.unwrap().unwrap();
         assert_eq!(
-            (job.state.as_str(), job.finished_at),
-            ("cancelled", Some(7))
+            (job.state.as_str(), job.finished_at, job.error),
+            ("cancelled", Some(7), None)
         );
+        let told = store.events_after("ftjob-1", 0, 99).await.unwrap();
+        let last = &told.last().unwrap().message;
+        assert!(last.ends_with("and is cancelled"), "{last}");
         assert_eq!(
             turn("ftjob-1", JobTurn::Resume, 0).await,
             Turned::Not("cancelled".into())

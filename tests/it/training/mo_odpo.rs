@@ -205,8 +205,17 @@ fn the_kl_cap_ends_a_run_that_went_too_far() {
     if let Some(optimizer) = &mut wild.optimizer {
         optimizer.learning_rate = 0.1;
     }
-    let error = run(&wild, &mut Recorder::new(None)).unwrap_err();
-    assert!(matches!(error, TrainingError::KlCap { .. }), "{error}");
+    let mut recorder = Recorder::new(None);
+    let error = run(&wild, &mut recorder).unwrap_err();
+    let TrainingError::KlCap { step, .. } = error else {
+        panic!("{error}");
+    };
+    // the step that went too far is told with its numbers
+    let last = recorder.reports.last().unwrap();
+    assert_eq!(last.step, step);
+    assert!(last.metric("kl/sequence").is_some());
+    let written = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+    assert_eq!(written.lines().count() as u64, step);
 }
 
 #[test]

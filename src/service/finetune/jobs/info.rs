@@ -104,7 +104,11 @@ pub(super) fn spec_of(row: &JobRow) -> Result<JobSpec, StoreError> {
 impl JobInfo {
     pub(super) fn of(row: &JobRow) -> Result<Self, StoreError> {
         let wrong = |what: &str| StoreError::Row(format!("{what} of the job {}", row.id));
-        let spec = spec_of(row)?;
+        // one job that another version wrote must not hide all others
+        let (spec, unreadable) = match spec_of(row) {
+            Ok(spec) => (spec, None),
+            Err(_) => (unknown_spec(), Some(unreadable())),
+        };
         let status = JobStatus::parse(&row.state).ok_or_else(|| wrong("the state"))?;
         let error = row.error.as_deref().map(serde_json::from_str).transpose();
         let result: Value = match &row.result {
@@ -136,13 +140,26 @@ impl JobInfo {
             total_steps: row.total_steps,
             trained_tokens: row.trained_tokens,
             attempt: row.attempt,
-            error: error.map_err(|_| wrong("the error"))?,
+            error: error.map_err(|_| wrong("the error"))?.or(unreadable),
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
             estimated_finish: if running { estimate(row) } else { None },
         })
     }
+}
+
+/// What stands for settings that cannot be read.
+fn unknown_spec() -> JobSpec {
+    JobSpec {
+        method: "unknown".to_owned(),
+        ..JobSpec::default()
+    }
+}
+
+fn unreadable() -> JobTrouble {
+    let message = "its settings cannot be read by this version";
+    JobTrouble::new("invalid_setting", message)
 }
 
 /// When a running job will be done, if it goes on as it did since it was first taken up.

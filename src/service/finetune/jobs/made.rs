@@ -1,5 +1,7 @@
 //! What a job says and makes: its events and its checkpoints.
 
+use serde_json::{Map, Value};
+
 use super::info::spec_of;
 use crate::registry::{CheckpointId, JobContent};
 use crate::service::App;
@@ -91,5 +93,30 @@ impl App {
             };
             (found, source)
         }))
+    }
+
+    /// The rewards of the job that wrote this content, by objective, as it was created with them;
+    /// `None` where no job of this server did, or one without rewards.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(in crate::service) async fn rewards_of_content(
+        &self,
+        content: &CheckpointId,
+    ) -> Result<Option<Map<String, Value>>, FineTuningError> {
+        let Ok((_, store)) = self.fine_tuning() else {
+            return Ok(None);
+        };
+        let Some(job) = store.job_of_content(content.as_str()).await? else {
+            return Ok(None);
+        };
+        let spec = spec_of(&self.job_row(&job).await?)?;
+        let objectives = spec.settings["objectives"].as_array();
+        let rewards = objectives.into_iter().flatten().filter_map(|objective| {
+            let name = objective["name"].as_str()?.to_owned();
+            Some((name, objective.get("reward")?.clone()))
+        });
+        let rewards: Map<String, Value> = rewards.collect();
+        Ok((!rewards.is_empty()).then_some(rewards))
     }
 }

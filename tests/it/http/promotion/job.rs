@@ -8,7 +8,8 @@ use steersman::service::{App, FineTuning, NewJobInput, ServiceSettings};
 use steersman::storage::Bucket;
 
 use crate::http::client::{Reply, Server};
-use crate::jobs::bench::Bench;
+use crate::jobs::bench::{Bench, mo_odpo, prompts};
+use crate::rewards::service::stand_in::{Says, StandIn};
 
 pub(super) const JOBS: &str = "/admin/v1/fine_tuning/jobs";
 
@@ -297,4 +298,54 @@ async fn with_a_bucket_the_server_needs_nothing_of_the_workers_disk() {
         bucket.put(&key, sound).await.unwrap();
     }
     assert_eq!(version(&serve(&bench).await, "short-or-long").await, live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_a_service_rewarded_is_measured_by_it_and_promoted() {
+    let bench = Bench::start().await;
+    let server = serve(&bench).await;
+    let service = StandIn::start(|_, body| {
+        let (whole, prompts) = (body["query"].as_array().unwrap(), &body["prompts"]);
+        let length = |text: &Value| text.as_str().unwrap().chars().count() as f64;
+        let answers = whole.iter().enumerate();
+        let rewards = answers.map(|(i, text)| (length(&prompts[i]) - length(text)) / 8.0);
+        Says::Json(json!({"rewards": rewards.collect::<Vec<_>>()}))
+    });
+    let mut input = mo_odpo(json!({}));
+    input.training_file = Some(bench.file(&prompts()).await);
+    input.method.as_mut().unwrap()["mo_odpo"]["objectives"][0]["reward"] =
+        json!({"kind": "http", "shape": "openrlhf", "url": service.url});
+    let job = bench.app.create_job(input).await.unwrap();
+    assert!(bench.runner().run_one().await.unwrap());
+    let page = server.get(&format!("{JOBS}/{}/checkpoints", job.id)).await;
+    let checkpoints = page.json()["data"].clone();
+    let [last, first] = &checkpoints.as_array().unwrap()[..] else {
+        panic!("{checkpoints}");
+    };
+    let trained = service.asked().len();
+    let reply = promote(&server, &job.id, first, &terms(0)).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert!(service.asked().len() > trained, "it was asked");
+
+    // unmeasured: only where that is said in so many words
+    let bare = json!({"expected_version": 1, "gate": {"baseline": "nothing"}});
+    let reply = promote(&server, &job.id, last, &bare).await;
+    refused(&reply, 409, "gate_refused");
+    let mut open = bare;
+    open["gate"]["min_spearman"] = Value::Null;
+    let reply = promote(&server, &job.id, last, &open).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+
+    // the same files from elsewhere than a job of this server may name no service
+    let policy = bench.data().join(first["folder"].as_str().unwrap());
+    let path = policy.join("steering.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["description"] = json!("from somewhere");
+    fs::write(&path, manifest.to_string()).unwrap();
+    let mut foreign = terms(0);
+    foreign["folder"] = json!(policy);
+    let reply = server
+        .post("/admin/v1/policies/foreign/promote", &foreign)
+        .await;
+    refused(&reply, 400, "evaluation_failed");
 }

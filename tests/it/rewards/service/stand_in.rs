@@ -66,7 +66,7 @@ impl StandIn {
     }
 
     /// Bodies of all requests so far.
-    pub(super) fn asked(&self) -> Vec<Value> {
+    pub(crate) fn asked(&self) -> Vec<Value> {
         self.shared.asked.lock().unwrap().clone()
     }
 
