@@ -95,7 +95,7 @@ async fn a_pause_waits_for_no_reward_service() {
         }
         bench.app.turn_job(&job.id, JobTurn::Pause).await.unwrap();
     };
-    let both = async { tokio::join!(runner.run_one(), pausing) };
+    let both = Box::pin(async { tokio::join!(runner.run_one(), pausing) });
     let (ran, ()) = tokio::time::timeout(Duration::from_secs(300), both)
         .await
         .expect("the service never answers, and yet the job stops");

@@ -232,10 +232,8 @@ async fn a_job_turns_at_once_where_nobody_runs_it_and_is_asked_where_somebody_do
             error: Some(r#"{"code":"no_space"}"#.to_owned()),
             ..JobChange::default()
         };
-        store
-            .change_job(&held, &pause, &event("no space"))
-            .await
-            .unwrap();
+        let paused = store.change_job(&held, &pause, &event("no space")).await;
+        paused.unwrap();
         let job = store.job("ftjob-1").await.unwrap().unwrap();
         assert_eq!(
             (job.state.as_str(), job.finished_at, job.error),
