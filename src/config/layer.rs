@@ -16,8 +16,8 @@ use crate::service::{Device, Dtype};
 pub struct SettingsLayer {
     /// Folder of the model to serve: config.json, tokenizer.json, safetensors, and where it is
     /// steerable steering.json or policies/. Or a GGUF file, which saves disk and download, and
-    /// loses what its types lose. Or a model of the Hugging Face hub, ORG/NAME[@REVISION], of GGUF
-    /// files ORG/NAME:FILE.gguf or ORG/NAME:Q8_0: fetched once into the cache that Hugging Face's
+    /// loses what its types lose. Or a model of the Hugging Face hub, ORG/NAME or ORG/NAME@REVISION, of
+    /// GGUF files ORG/NAME:FILE.gguf or ORG/NAME:Q8_0: fetched once into the cache that Hugging Face's
     /// tools share, with HF_TOKEN if it is private; a revision that is a commit can never change
     /// under the server, a branch may at its next start [default: models/demo]
     #[arg(long, env = "STEERSMAN_MODEL", value_name = "DIR|FILE.gguf|ORG/NAME")]
