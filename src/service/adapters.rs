@@ -99,6 +99,15 @@ impl PolicyAdapter {
 }
 
 impl LivePolicy {
+    /// What it is told where nobody states weights; nothing without objectives.
+    pub(super) fn told_by_default(&self) -> Vec<f32> {
+        let told = self.manifest.as_ref().map(|manifest| {
+            let weights = manifest.objectives.defaults();
+            manifest.conditioning.told(&weights)
+        });
+        told.unwrap_or_default()
+    }
+
     /// As [`PolicyAdapter::under`], beside the event loop where a mix has to be made.
     pub(super) async fn adapter_under(
         self: &Arc<Self>,

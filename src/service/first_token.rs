@@ -37,11 +37,7 @@ pub(super) fn check_answers(
     encoder: &PromptEncoder,
     policy: &LivePolicy,
 ) -> Result<(), LoadError> {
-    let told = policy.manifest.as_ref().map_or_else(Vec::new, |manifest| {
-        let usual = manifest.objectives.defaults();
-        manifest.conditioning.told(&usual)
-    });
-    let adapter = policy.adapter.under(&told);
+    let adapter = policy.adapter.under(&policy.told_by_default());
     let adapter = adapter.map_err(|source| LoadError::Model {
         dir: policy.dir.clone(),
         source,

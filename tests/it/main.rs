@@ -8,6 +8,7 @@ mod architecture;
 mod bench;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod elsewhere;
 mod engine;
 mod fixtures;
 mod gguf;

@@ -15,6 +15,7 @@ use steersman::tracking::{MlflowRun, MlflowSettings, RunEnd, Tracked};
 use steersman::training::config::Job;
 use steersman::training::observe::{Ending, StepReport, TrainObserver};
 
+use crate::elsewhere;
 use crate::fixtures::fixture;
 
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
@@ -31,19 +32,7 @@ impl Tracker {
         let router = Router::new()
             .fallback(answer)
             .with_state(Arc::clone(&calls));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                axum::serve(listener, router).await.unwrap();
-            });
-        });
+        let url = elsewhere::serve(router);
         Self { url, calls }
     }
 

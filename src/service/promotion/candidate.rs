@@ -140,9 +140,7 @@ impl App {
         candidate: &Arc<LivePolicy>,
     ) -> Result<(), PromotionError> {
         let silent = |error: RequestError| PromotionError::Silent(Box::new(error));
-        let defaults = candidate.manifest.as_ref();
-        let told = defaults.map(|it| it.conditioning.told(&it.objectives.defaults()));
-        let adapter = candidate.adapter_under(told.unwrap_or_default()).await;
+        let adapter = candidate.adapter_under(candidate.told_by_default()).await;
         let request = first_token(&self.encoder, adapter.map_err(silent)?.as_ref());
         let submitted = self.engine.submit(request);
         let mut tokens = submitted.map_err(|error| silent(error.into()))?;

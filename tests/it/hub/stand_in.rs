@@ -12,6 +12,8 @@ use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use serde_json::json;
 
+use crate::elsewhere;
+
 pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(super) const REPOSITORY: &str = "org/tiny";
 
@@ -88,20 +90,7 @@ fn listen(shared: &Arc<Mutex<Shared>>, of_hub: bool) -> String {
     let router = Router::new()
         .fallback(answer)
         .with_state((Arc::clone(shared), of_hub));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, router).await.unwrap();
-        });
-    });
-    url
+    elsewhere::serve(router)
 }
 
 async fn answer(

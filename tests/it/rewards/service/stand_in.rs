@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use steersman::rewards::{Exchange, RewardConfig, RewardError, build};
 use steersman::types::Message;
 
+use crate::elsewhere;
+
 /// What it says.
 pub(crate) enum Says {
     /// 200 with JSON.
@@ -41,9 +43,6 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// `answer` gets the number of the request, from 0, and its body.
     pub(crate) fn start(answer: impl Fn(usize, &Value) -> Says + Send + Sync + 'static) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             answer: Box::new(answer),
             asked: Mutex::default(),
@@ -52,16 +51,7 @@ impl StandIn {
         let router = Router::new()
             .fallback(reply)
             .with_state(Arc::clone(&shared));
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                axum::serve(listener, router).await.unwrap();
-            });
-        });
+        let url = elsewhere::serve(router);
         Self { url, shared }
     }
 
